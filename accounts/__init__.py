@@ -1,0 +1,1 @@
+"""Who a person is: the user, signup, verification of the address, login."""

@@ -1,0 +1,295 @@
+"""Tasks in the administration: read them, read why they failed, retry them, discard them. Nothing is edited by hand."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+from django.contrib import admin, messages
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.http import HttpRequest
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.timesince import timesince
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import ngettext
+from django_tasks import TaskResultStatus
+
+from tasks.functions import registry
+from tasks.models import Cluster, FailedTask, Queue, Task, TaskError, TaskQuerySet
+
+HIDDEN = "••••"
+
+
+class ReadOnly(admin.ModelAdmin[Any]):
+    """Rows that the engine writes and people read."""
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        """Nobody adds one by hand."""
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody edits one."""
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Rows go when their retention is over."""
+        return False
+
+
+class TaskErrorInline(admin.TabularInline[TaskError, Task]):
+    """The attempts that did not succeed, the latest first."""
+
+    model = TaskError
+    fields = readonly_fields = ("attempt", "what", "created_at", "worker_id", "details")
+    ordering = ("-pk",)
+    extra = 0
+    can_delete = False
+    verbose_name_plural = _("attempts that did not succeed")
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Nobody adds one by hand."""
+        return False
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """Who sees a task sees why it failed."""
+        return request.user.has_perm("tasks.view_task")
+
+    @admin.display(description=_("what happened"))
+    def what(self, error: TaskError) -> str:
+        """The kind, in words."""
+        return error.get_kind_display()
+
+    @admin.display(description=_("details"))
+    def details(self, error: TaskError) -> SafeString:
+        """The error and its traceback."""
+        return describe(error, is_open=True)
+
+
+@admin.register(Task)
+class TaskAdmin(ReadOnly):
+    """All tasks."""
+
+    list_display = [
+        "name",
+        "status_",
+        "queue_name",
+        "attempts_",
+        "age",
+        "duration",
+        "latest_error",
+    ]
+    list_filter = ["status", "queue_name", "task_path"]
+    search_fields = ("=id", "task_path", "errors__message")
+    search_help_text = _("An id, a part of the task's path, or of an error's message")
+    ordering = ("-pk",)
+    list_per_page = 50
+    show_full_result_count = False
+    actions = ("retry", "discard")
+    inlines = (TaskErrorInline,)
+    fieldsets = (
+        (None, {"fields": (
+            "task_path", "status_", "why", "queue_name", "priority", "attempts_", "arguments", "result")}),
+        (_("Times"), {"fields": (
+            "enqueued_at", "run_after", "started_at", "last_attempted_at", "finished_at", "discarded_at")}),
+        (_("Engine"), {"classes": ("collapse",), "fields": (
+            "worker_ids", "cluster_", "lease_id", "leased_at", "idempotency_key", "checkpoint", "progress")}),
+    )  # fmt: skip
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
+        """Return the rows with the text of their latest error."""
+        latest = TaskError.objects.filter(task=OuterRef("pk")).order_by("-pk")
+        return super().get_queryset(request).annotate(latest_error_id=Subquery(latest.values("pk")[:1]))
+
+    @admin.display(description=_("task"), ordering="pk")
+    def name(self, task: Task) -> str:
+        """Where it is and its number."""
+        return str(task)
+
+    @admin.display(description=_("status"), ordering="status")
+    def status_(self, task: Task) -> SafeString:
+        """The status, with what it means for a task that is READY or FAILED."""
+        status = TaskResultStatus(task.status)
+        return format_html('<span class="task-status task-{}">{}</span> {}', status.lower(), status, note(task))
+
+    @admin.display(description=_("why it waits"))
+    def why(self, task: Task) -> str:
+        """What a READY task waits for."""
+        if task.status != TaskResultStatus.READY:
+            return "–"
+        if task.task_path not in registry:
+            return str(_("This release has no such task function. It waits for a release that has it; or discard it."))
+        if Queue.objects.paused().filter(pk=task.queue_name).exists():
+            return str(_("Its queue is paused."))
+        if task.run_after > timezone.now():
+            return str(_("It is to run later."))
+        serving = [cluster for cluster in Cluster.objects.all() if task.queue_name in cluster.queues]
+        if not serving:
+            return str(_("No cluster serves its queue. Start one: manage.py qcluster"))
+        return str(_("For a free worker."))
+
+    @admin.display(description=_("attempts"), ordering="attempts")
+    def attempts_(self, task: Task) -> str:
+        """So many of so many."""
+        return f"{task.attempts} / {task.max_attempts}"
+
+    @admin.display(description=_("age"), ordering="enqueued_at")
+    def age(self, task: Task) -> str:
+        """Time since it was enqueued."""
+        return timesince(task.enqueued_at)
+
+    @admin.display(description=_("duration"))
+    def duration(self, task: Task) -> str:
+        """Length of the latest attempt."""
+        if task.last_attempted_at is None or task.status == TaskResultStatus.READY:
+            return "–"
+        return readable((task.finished_at or timezone.now()) - task.last_attempted_at)
+
+    @admin.display(description=_("latest error"))
+    def latest_error(self, task: Any) -> SafeString | str:
+        """One line, which opens to the traceback."""
+        error = TaskError.objects.filter(pk=task.latest_error_id).first() if task.latest_error_id else None
+        return describe(error) if error else "–"
+
+    @admin.display(description=_("arguments"))
+    def arguments(self, task: Any) -> SafeString:
+        """As they were given; what the task calls sensitive only for those who may see it. See get_object."""
+        return format_html('<pre class="task-text">{}</pre>', task.shown_arguments)
+
+    @admin.display(description=_("return value"))
+    def result(self, task: Task) -> SafeString | str:
+        """As JSON."""
+        if task.status != TaskResultStatus.SUCCESSFUL:
+            return "–"
+        return format_html(
+            '<pre class="task-text">{}</pre>', json.dumps(task.return_value, indent=2, ensure_ascii=False)
+        )
+
+    @admin.display(description=_("cluster"))
+    def cluster_(self, task: Task) -> str:
+        """The holder of the lease."""
+        cluster = Cluster.objects.filter(pk=task.cluster_id).first() if task.cluster_id else None
+        return str(cluster or task.cluster_id or "–")
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        """Return the row with the arguments as this user may see them."""
+        task = super().get_object(request, object_id, from_field)
+        if task is not None:
+            task.shown_arguments = call_text(task, everything=request.user.has_perm("tasks.view_task_arguments"))
+        return task
+
+    def has_retry_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may retry."""
+        return request.user.has_perm("tasks.retry_task")
+
+    def has_discard_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may discard."""
+        return request.user.has_perm("tasks.discard_task")
+
+    @admin.action(description=_("Retry the selected failed tasks"), permissions=["retry"])
+    def retry(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        """Make them READY, with one attempt more at least."""
+        self._act(request, queryset, _("Retried by hand."), lambda tasks: tasks.retry())
+
+    @admin.action(description=_("Discard the selected tasks (waiting or failed)"), permissions=["discard"])
+    def discard(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        """Give them up."""
+        self._act(request, queryset, _("Discarded by hand."), lambda tasks: tasks.discard(by=request.user))
+
+    def _act(self, request: HttpRequest, queryset: QuerySet[Task], log: Any, act: Any) -> None:
+        """Do it, keep who did it, and say for how many rows it was possible."""
+        selected = list(queryset)
+        done = act(TaskQuerySet(Task).filter(pk__in=[task.pk for task in selected]))
+        for task in selected:
+            self.log_change(request, task, str(log))
+        if done:
+            text = ngettext("Done for %(count)d task.", "Done for %(count)d tasks.", done) % {"count": done}
+            self.message_user(request, text, messages.SUCCESS)
+        if left := len(selected) - done:
+            text = ngettext(
+                "%(count)d task was left alone: its status does not allow it (any more).",
+                "%(count)d tasks were left alone: their status does not allow it (any more).",
+                left,
+            )
+            self.message_user(request, text % {"count": left}, messages.WARNING)
+
+    class Media:
+        css = {"all": ["tasks/admin.css"]}
+
+
+@admin.register(FailedTask)
+class FailedTaskAdmin(TaskAdmin):
+    """The failures that nobody has looked after yet, with why they failed."""
+
+    list_display = ["name", "queue_name", "attempts_", "failed", "latest_error"]
+    list_filter = ["queue_name", "task_path"]
+    ordering = ("-finished_at",)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        """Return FAILED tasks that are not discarded."""
+        return super().get_queryset(request).filter(status=TaskResultStatus.FAILED, discarded_at__isnull=True)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """As for all tasks."""
+        return request.user.has_perm("tasks.view_task")
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        """As for all tasks."""
+        return self.has_view_permission(request)
+
+    @admin.display(description=_("failed"), ordering="finished_at")
+    def failed(self, task: Task) -> str:
+        """How long ago."""
+        return str(_("%(time)s ago") % {"time": timesince(task.finished_at)}) if task.finished_at else "–"
+
+
+def describe(error: TaskError, is_open: bool = False) -> SafeString:
+    """Return an error as one line that opens to its message and traceback, without a script."""
+    text = error.traceback or error.message
+    if not text:
+        return format_html("{}", error)
+    return format_html(
+        '<details class="task-error"{}><summary>{}</summary><pre class="task-text">{}</pre></details>',
+        SafeString(" open") if is_open else "",
+        str(error),
+        text,
+    )
+
+
+def note(task: Task) -> Any:
+    """Return what the status does not say: retrying, scheduled, claimed, discarded."""
+    if task.status == TaskResultStatus.READY:
+        if task.lease_id:
+            return _("claimed")
+        if task.attempts:
+            return _("retrying")
+        if task.run_after > timezone.now():
+            return _("scheduled")
+    if task.discarded_at:
+        return _("discarded")
+    return ""
+
+
+def readable(duration: timedelta) -> str:
+    """Return a duration as people say it: 12 ms, 3.4 s, 5 min 6 s."""
+    seconds = max(0.0, duration.total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+
+
+def call_text(task: Task, everything: bool) -> str:
+    """Return the arguments one to a line, by name where the function is known; sensitive ones hidden if asked to be."""
+    function = registry.get(task.task_path)
+    named = [(str(position), value) for position, value in enumerate(task.args)] + list(task.kwargs.items())
+    if function is not None:
+        with suppress(TypeError):  # enqueued by a release in which the function took other arguments
+            named = list(function.signature.bind(*task.args, **task.kwargs).arguments.items())
+    hidden = () if everything else function.sensitive if function else [name for name, value in named]
+    lines = (f"{name} = {HIDDEN if name in hidden else json.dumps(value, ensure_ascii=False)}" for name, value in named)
+    return "\n".join(lines) or str(_("none"))

@@ -1,0 +1,126 @@
+"""Django's Tasks API on one side, rows of `tasks.Task` on the other.
+
+`enqueue` inserts the row in the caller's transaction: the task is accepted if and only if that commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import IntegrityError, transaction
+from django_tasks import base
+from django_tasks.backends.base import BaseTaskBackend
+from django_tasks.exceptions import InvalidTaskError, TaskResultDoesNotExist
+from django_tasks.signals import task_enqueued
+
+from tasks.functions import MAX_KEY_LENGTH, TaskFunction, check_arguments, registry, validate_options
+
+# tasks.models is imported inside the methods: `@task` makes this backend before Django's models are ready.
+
+
+class DatabaseBackend(BaseTaskBackend):
+    """Keeps tasks in the default database. Options of its own: none; QUEUES as Django documents them."""
+
+    task_class = TaskFunction
+    supports_defer = True
+    supports_async_task = True
+    supports_get_result = True
+    supports_priority = True
+
+    def __init__(self, alias: str, params: dict[str, Any]) -> None:
+        super().__init__(alias, params)
+        for name in self.queues:
+            if not isinstance(name, str) or not name.isprintable() or not 0 < len(name) <= 64:
+                raise ImproperlyConfigured(f"TASKS names the queue {name!r}. Allowed: 1 to 64 printable characters.")
+
+    def validate_task(self, task: base.Task[Any, Any]) -> None:
+        """Raise InvalidTaskError if the function or one of its options cannot be right."""
+        super().validate_task(task)
+        validate_options(task)
+
+    def enqueue(self, task: Any, args: Any, kwargs: Any) -> base.TaskResult[Any]:
+        """Insert the row in the caller's transaction; raise TypeError or ValueError for arguments that do not fit."""
+        from tasks.models import UNFINISHED, Task
+
+        self.validate_task(task)
+        check_arguments(task, args, kwargs)
+        key = _key(task, args, kwargs)
+        row = Task(
+            task_path=task.module_path,
+            args=list(args),
+            kwargs=dict(kwargs),
+            queue_name=task.queue_name,
+            priority=task.priority,
+            max_attempts=task.max_attempts,
+            idempotency_key=key,
+        )
+        if task.run_after is not None:
+            row.run_after = task.run_after
+        if key is None:
+            row.save(force_insert=True)
+        else:
+            try:
+                with transaction.atomic():
+                    row.save(force_insert=True)
+            except IntegrityError:
+                same = Task.objects.filter(task_path=task.module_path, idempotency_key=key, status__in=UNFINISHED)
+                existing = same.first()
+                if existing is None:  # it finished between the two statements: its key is free again
+                    return self.enqueue(task, args, kwargs)
+                return self.result(existing, task)
+        result = self.result(row, task)
+        task_enqueued.send(type(self), task_result=result)
+        return result
+
+    def get_result(self, result_id: str) -> base.TaskResult[Any]:
+        """Return the result with this id; raise TaskResultDoesNotExist, also for an id that none can have."""
+        from tasks.models import Task
+
+        try:
+            row = Task.objects.get(pk=int(result_id))
+        except (Task.DoesNotExist, ValueError, OverflowError):
+            raise TaskResultDoesNotExist(result_id) from None
+        return self.result(row)
+
+    def result(self, row: Any, task: TaskFunction[Any, Any] | None = None) -> base.TaskResult[Any]:
+        """Return Django's TaskResult for a row of `tasks.Task`."""
+        function = task or registry.get(row.task_path)
+        if function is None:
+            raise InvalidTaskError(f"{row.task_path}: there is no task function of this name (any more).")
+        result: base.TaskResult[Any] = base.TaskResult(
+            task=function,
+            id=str(row.pk),
+            status=base.TaskResultStatus(row.status),
+            enqueued_at=row.enqueued_at,
+            started_at=row.started_at,
+            finished_at=row.finished_at,
+            last_attempted_at=row.last_attempted_at,
+            args=row.args,
+            kwargs=row.kwargs,
+            backend=self.alias,
+            errors=_errors(row) if row.attempts else [],
+            worker_ids=row.worker_ids,
+        )
+        object.__setattr__(result, "_return_value", row.return_value)
+        return result
+
+
+def _key(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:
+    if task.idempotency_key is None:
+        return None
+    key = task.idempotency_key(*args, **kwargs)
+    if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY_LENGTH or not key.isprintable():
+        raise ValueError(
+            f"{task.module_path}: idempotency_key returned {key!r}; "
+            f"allowed: 1 to {MAX_KEY_LENGTH} printable characters."
+        )
+    return key
+
+
+def _errors(row: Any) -> list[base.TaskError]:
+    return [
+        base.TaskError(exception_class_path=error.exception_path, traceback=error.traceback or error.message)
+        for error in row.errors.exclude(exception_path="").order_by("pk")
+    ]

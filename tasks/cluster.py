@@ -1,0 +1,315 @@
+"""A running `qcluster`: the tree of processes. All reliance on django-q2's private behaviour is in this module.
+
+    qcluster (the parent: signals)
+    '- sentinel       starts and watches the others, ends attempts that do not stop, drains
+       |- worker ...  django-q2's loop around `tasks.runner.run`
+       |- pusher      django-q2's loop around `tasks.broker`: claims
+       |- monitor     django-q2's; what it receives is empty, since workers write outcomes themselves
+       '- housekeeper heartbeat and rescue
+
+How it stands on django-q2 1.11 (`Cluster`, `Sentinel`, `worker`, `pusher`, `monitor`):
+
+- Its stop events are locks, which a process that is killed may hold for ever; `Flag` is one byte of shared memory.
+- Its children die of SIGTERM, tasks and all, when a service manager signals the whole group; ours ignore it, and the
+  sentinel drains.
+- Its children outlive a killed parent; ours watch it.
+- Its timeout of a package is never used: a worker announces its deadline in shared memory, the sentinel kills it after.
+
+Not promised: an idle worker killed from outside while it holds the lock of django-q2's task queue stops the others of
+its cluster; the rows they had claimed go back and run in another cluster.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections, connections
+from django_q import cluster as django_q_cluster
+from django_q.monitor import monitor
+from django_q.pusher import pusher
+from django_q.queues import Queue
+from django_q.worker import worker
+
+from tasks import leases
+from tasks.broker import DatabaseBroker
+from tasks.models import Cluster as ClusterRow
+from tasks.runner import Worker
+
+logger = logging.getLogger(__name__)
+
+WATCH = 0.5
+"""Seconds between two looks of the sentinel at its children, and of a child at its parent."""
+
+INTERRUPT_FOR = 1.5
+"""Seconds that an interrupted task gets, after the grace, to end by itself; then its worker is killed."""
+
+fork = multiprocessing.get_context("fork")
+
+
+class Flag:
+    """A switch in shared memory that works without a lock. Has what django-q2 uses of multiprocessing.Event."""
+
+    def __init__(self) -> None:
+        self._byte = fork.RawValue(ctypes.c_byte, 0)
+
+    def set(self) -> None:
+        """Switch it on, for good."""
+        self._byte.value = 1
+
+    def is_set(self) -> bool:
+        """Return whether it is on."""
+        return bool(self._byte.value)
+
+    def wait(self, seconds: float) -> bool:
+        """Return whether it is on, as soon as it is, at the latest after `seconds`."""
+        deadline = time.monotonic() + seconds
+        while not self.is_set() and time.monotonic() < deadline:
+            time.sleep(min(0.05, seconds))
+        return self.is_set()
+
+
+class Slots:
+    """One place for each worker in shared memory, written by that worker alone and read by all: no lock, no query."""
+
+    def __init__(self, count: int) -> None:
+        self.pids = fork.RawArray(ctypes.c_long, count)
+        self.busy = fork.RawArray(ctypes.c_byte, count)
+        self.deadlines = fork.RawArray(ctypes.c_double, count)
+        """`time.monotonic()` after which the worker's task has had its time; 0: it is under no limit."""
+
+    def clear(self, slot: int) -> None:
+        """Forget the worker that was here."""
+        self.pids[slot] = self.busy[slot] = 0
+        self.deadlines[slot] = 0
+
+
+def worker_id(cluster: ClusterRow, pid: int) -> str:
+    """Return the name of a worker process, as it is kept in `Task.worker_ids`."""
+    return f"{cluster.host}:{pid}:{cluster.pk.hex[:8]}"
+
+
+class Cluster(django_q_cluster.Cluster):
+    """The parent process: owns the row of the cluster, takes the signals, keeps a sentinel running."""
+
+    def __init__(self, queues: list[str], workers: int) -> None:
+        super().__init__()
+        self.row = ClusterRow(host=self.host[:200], pid=os.getpid(), queues=queues)
+        self.workers = workers
+        self.stop_event = Flag()
+
+    def sig_handler(self, signum: int, frame: object) -> None:
+        """Ask the sentinel to drain. Takes no lock, so it may come at any time, any number of times."""
+        self.stop_event.set()
+
+    def run(self) -> None:
+        """Run until SIGTERM or SIGINT, and until the drain after it is over. A sentinel that dies is replaced."""
+        leases.heartbeat(self.row)
+        logger.info("cluster %s started: %s workers, queues %s", self.row, self.workers, ", ".join(self.row.queues))
+        while True:
+            connections.close_all()
+            self.sentinel = fork.Process(
+                target=_child, args=(Sentinel, os.getpid(), self.stop_event, self.row, self.workers), name="sentinel"
+            )
+            self.sentinel.start()
+            while self.sentinel.is_alive():
+                self.sentinel.join(WATCH)
+            if self.stop_event.is_set():
+                break
+            logger.critical("the sentinel died (exit code %s); starting another", self.sentinel.exitcode)
+            self.stop_event.wait(3 * WATCH)  # until the last of its children has noticed
+        logger.info("cluster %s stopped", self.row)
+
+
+class Sentinel(django_q_cluster.Sentinel):
+    """Starts the children, watches them, and takes the tree down. Touches no database before its last fork."""
+
+    def __init__(self, stop: Flag, row: ClusterRow, workers: int) -> None:
+        self.row = row
+        self.slots = Slots(workers)
+        broker = DatabaseBroker()
+        super().__init__(stop, Flag(), row.pk, broker, start=False)
+        self.pool_size = workers
+        self.event_out = stop
+        self.drain_asked_at = 0.0
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(signum, lambda signum, frame: stop.set())
+        broker.cluster_id = row.pk
+        broker.queues = row.queues
+        broker.is_draining = stop.is_set
+        broker.room = lambda: 2 * workers - self.task_queue.qsize()
+        self.start()
+
+    def start(self) -> None:
+        """Start everything, watch it until the stop is asked for, take it down."""
+        self.pool: list[BaseProcess] = [self.spawn_in(slot) for slot in range(self.pool_size)]
+        self.monitor = self.spawn(monitor, self.result_queue, self.broker)
+        self.pusher = self.spawn(pusher, self.task_queue, self.event_out, self.broker)
+        self.housekeeper = self.spawn_housekeeper()
+        self.guard()
+        self.stop()
+
+    def spawn(self, target: Callable[..., Any], *args: Any) -> BaseProcess:
+        """Start a child that ignores the signals of the group and ends with this process."""
+        process = fork.Process(target=_child, args=(target, os.getpid(), *args), name=target.__name__)
+        process.start()
+        return process
+
+    def spawn_in(self, slot: int) -> BaseProcess:
+        """Start a worker."""
+        self.slots.clear(slot)
+        return self.spawn(_work, self.row, self.slots, slot, self.stop_event, self.task_queue, self.result_queue)
+
+    def spawn_housekeeper(self) -> BaseProcess:
+        """Start the housekeeper, with a new pipe that tells it which workers ended."""
+        ended, self.ended = fork.Pipe(duplex=False)
+        return self.spawn(_keep_house, self.row, self.slots, ended)
+
+    def guard(self) -> None:
+        """Replace what dies and kill what is out of time, until the stop is asked for."""
+        while not self.stop_event.is_set():
+            children = [*self.pool, self.monitor, self.pusher, self.housekeeper]
+            multiprocessing.connection.wait([child.sentinel for child in children], timeout=WATCH / 2)
+            for slot, process in enumerate(self.pool):
+                self.check_worker(slot, process)
+            if not self.monitor.is_alive():
+                logger.error("the monitor died; starting another")
+                self.monitor = self.spawn(monitor, self.result_queue, self.broker)
+            if not self.pusher.is_alive() and not self.stop_event.is_set():
+                logger.error("the pusher died; starting another")
+                self.pusher = self.spawn(pusher, self.task_queue, self.event_out, self.broker)
+            if not self.housekeeper.is_alive():
+                logger.error("the housekeeper died; starting another")
+                self.housekeeper = self.spawn_housekeeper()
+
+    def check_worker(self, slot: int, process: BaseProcess) -> None:
+        """Kill the worker if its task does not stop; if it is gone, have its task rescued and start another."""
+        deadline = self.slots.deadlines[slot]
+        out_of_time = bool(deadline) and time.monotonic() > deadline
+        if out_of_time:
+            process.kill()
+            process.join()
+        if process.is_alive():
+            return
+        gone = worker_id(self.row, process.pid or 0)
+        if out_of_time:
+            logger.error("worker %s was killed: its task did not stop when its time was up", gone)
+        elif process.exitcode:
+            logger.error("worker %s died (exit code %s); starting another", gone, process.exitcode)
+        self.pool[slot] = self.spawn_in(slot)
+        try:
+            self.ended.send((gone, out_of_time))
+        except OSError:
+            logger.warning("the housekeeper is gone; the next one looks after worker %s", gone)
+
+    def stop(self) -> None:
+        """Drain: release what has not started, wait for what runs, interrupt it after the grace, end the tree."""
+        deadline = time.monotonic() + settings.TASKS_SHUTDOWN_GRACE
+        logger.info("cluster %s drains, at most %g s", self.row, settings.TASKS_SHUTDOWN_GRACE)
+        self.pusher.join(1)
+        _end(self.pusher)
+        _try(lambda: leases.release(self.row.pk))
+        self.wait_for_workers(deadline)
+        for process in self.pool:
+            if process.is_alive():
+                os.kill(process.pid or 0, signal.SIGUSR1)
+        self.wait_for_workers(time.monotonic() + INTERRUPT_FOR)
+        for process in [*self.pool, self.monitor, self.housekeeper]:
+            _end(process)
+        _try(lambda: leases.sign_off(self.row.pk))
+        connections.close_all()
+
+    def wait_for_workers(self, deadline: float) -> None:
+        """End each worker once it is idle; return when none is left, or at the deadline."""
+        while True:
+            for slot, process in enumerate(self.pool):
+                if not self.slots.busy[slot]:
+                    _end(process)
+            alive = [process.sentinel for process in self.pool if process.is_alive()]
+            left = deadline - time.monotonic()
+            if not alive or left <= 0:
+                return
+            multiprocessing.connection.wait(alive, timeout=min(0.05, left))
+
+
+def _child(target: Callable[..., Any], parent: int, *args: Any) -> None:
+    """Run in a new process: leave the signals of the group to the sentinel, and never outlive the parent."""
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(signum, signal.SIG_IGN)
+    if hasattr(signal, "pidfd_send_signal"):  # Linux: the kernel does it, at once
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    target(*args)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(WATCH)
+    os._exit(1)
+
+
+def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, tasks: Queue, results: Queue) -> None:
+    """Be a worker: django-q2's loop, and the runner told where it is."""
+    slots.pids[slot] = os.getpid()
+    Worker.id = worker_id(row, os.getpid())
+    Worker.is_draining = stop.is_set
+    Worker.announce_busy = lambda busy: slots.busy.__setitem__(slot, busy)
+    Worker.announce = lambda deadline: slots.deadlines.__setitem__(slot, deadline)
+    Worker.give_up = lambda: os._exit(70)
+    worker(tasks, results, fork.Value("f", -1), -1)
+
+
+def _keep_house(row: ClusterRow, slots: Slots, ended: Connection) -> None:
+    """Be the housekeeper: say that the cluster lives, take back what stuck, rescue what others lost. Never raises."""
+    every = settings.TASKS_LEASE / 5
+    timed_out: set[str] = set()
+    due = 0.0
+    while True:
+        try:
+            if ended.poll(max(0.0, due - time.monotonic())):
+                gone, out_of_time = ended.recv()
+                if out_of_time:
+                    timed_out.add(gone)
+            close_old_connections()
+            alive = {worker_id(row, pid) for pid in slots.pids if pid}
+            rescued = leases.rescue_lost_workers(row.pk, alive.__contains__, frozenset(timed_out))
+            timed_out.clear()
+            if time.monotonic() >= due:
+                due = time.monotonic() + every
+                row.workers = [pid for pid in slots.pids if pid]
+                leases.heartbeat(row)
+                leases.release(row.pk, older_than=leases.CLAIM_LIFETIME)
+                rescued += leases.rescue_dead_clusters()
+            if rescued:
+                logger.warning("rescued %s tasks of workers that are gone", rescued)
+        except DatabaseError as error:
+            logger.error("the housekeeper cannot reach the database: %s", str(error).strip().split("\n")[0])
+            connections.close_all()
+            due = time.monotonic() + 1
+            time.sleep(1)
+
+
+def _end(process: BaseProcess) -> None:
+    if process.is_alive():
+        process.kill()
+    process.join()
+
+
+def _try(write: Callable[[], object]) -> None:
+    """Do the last writes of a cluster; if the database is away, another cluster will once the lease is over."""
+    try:
+        write()
+    except DatabaseError as error:
+        logger.error("left to the rescue by another cluster: %s", str(error).strip().split("\n")[0])

@@ -1,0 +1,155 @@
+"""Task functions: the options that `@task` takes, the registry, and what may be an argument.
+
+A function becomes known by being decorated while its module is imported. The `tasks` module of every installed app is
+imported at start, in the site and in the cluster alike, so both know the same functions. Nothing else is ever
+imported by name: a path that is not in the registry cannot run.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from types import NoneType
+from typing import Any, Generic, ParamSpec, TypeVar
+
+from django.conf import settings
+from django_tasks import base
+from django_tasks.exceptions import InvalidTaskError
+
+from tasks.backoff import Backoff, exponential
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+DEFAULT_BACKOFF = exponential(base=5, cap=3600)
+MAX_ATTEMPTS = 1000
+MAX_KEY_LENGTH = 255
+
+registry: dict[str, TaskFunction[Any, Any]] = {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskFunction(base.Task[P, T], Generic[P, T]):
+    """Django's Task with the policy of its attempts. Made by `@task(...)`; `using(...)` makes a changed copy."""
+
+    max_attempts: int = 5
+    """Attempts in all, the first included."""
+
+    backoff: Backoff = DEFAULT_BACKOFF
+    """From the number of the attempt that failed to the wait before the next one."""
+
+    timeout: float = 300
+    """Seconds that one attempt may take."""
+
+    atomic: bool = False
+    """Commit the function's database effects and its SUCCESSFUL status in one transaction."""
+
+    idempotency_key: Callable[P, str] | None = None
+    """From the arguments to a key. While an unfinished task has it, enqueue returns that task."""
+
+    sensitive: tuple[str, ...] = ()
+    """Names of arguments that only users with `tasks.view_task_arguments` may see."""
+
+    retention: timedelta | None = None
+    """How long the finished row is kept; None: as long as the settings say."""
+
+    def __post_init__(self) -> None:
+        base.Task.__post_init__(self)
+        registry.setdefault(self.module_path, self)
+
+    @property
+    def signature(self) -> inspect.Signature:
+        """What the caller passes: the function's parameters without the context."""
+        signature = inspect.signature(self.func)
+        if self.takes_context:
+            signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+        return signature
+
+
+def validate_options(task: base.Task[Any, Any]) -> None:
+    """Raise InvalidTaskError, which names the option, what was given and what is allowed."""
+    if not isinstance(task, TaskFunction):
+        raise InvalidTaskError(f"{task.module_path} was made for another backend.")
+
+    def refuse(option: str, allowed: str) -> None:
+        given = getattr(task, option)
+        raise InvalidTaskError(f"{task.module_path}: {option} is {given!r}; allowed: {allowed}.")
+
+    whole = isinstance(task.max_attempts, int) and not isinstance(task.max_attempts, bool)
+    if not whole or not 1 <= task.max_attempts <= MAX_ATTEMPTS:
+        refuse("max_attempts", f"a whole number from 1 to {MAX_ATTEMPTS}")
+    number = isinstance(task.timeout, int | float) and not isinstance(task.timeout, bool)
+    if not number or not 0 < task.timeout <= 24 * 3600:
+        refuse("timeout", "seconds, more than 0 and at most 86400")
+    if not callable(task.backoff):
+        refuse("backoff", "a function from the attempt's number to a timedelta, such as exponential(base=5)")
+    if task.idempotency_key is not None and not callable(task.idempotency_key):
+        refuse("idempotency_key", "a function of the task's arguments that returns a string")
+    if task.retention is not None and not isinstance(task.retention, timedelta):
+        refuse("retention", "a timedelta")
+    if task.atomic and inspect.iscoroutinefunction(task.func):
+        refuse("atomic", "False for a coroutine, whose database work runs in another thread")
+    if isinstance(task.sensitive, str) or not set(task.sensitive) <= set(task.signature.parameters):
+        refuse("sensitive", f"names among {', '.join(task.signature.parameters) or 'none'}")
+
+
+def check_arguments(task: TaskFunction[P, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
+    """Raise TypeError or ValueError, which names the argument, for a call that could not be stored and run.
+
+    Refused are a call that does not fit the function's signature, whatever JSON or PostgreSQL cannot hold (other
+    types, NaN, infinities, NUL, lone surrogates), and arguments of more than TASKS_MAX_PAYLOAD bytes in all.
+    """
+    try:
+        bound = task.signature.bind(*args, **kwargs)
+    except TypeError as error:
+        raise TypeError(f"{task.module_path}: {error}") from None
+    size = 0
+    for name, value in bound.arguments.items():
+        try:
+            size += len(to_json(value).encode())
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{task.module_path}: argument {name!r} cannot be stored: {error}") from None
+    if size > settings.TASKS_MAX_PAYLOAD:
+        raise ValueError(
+            f"{task.module_path}: the arguments take {size} bytes; allowed are {settings.TASKS_MAX_PAYLOAD} "
+            "(TASKS_MAX_PAYLOAD). Store the data and pass its id."
+        )
+
+
+def to_json(value: Any) -> str:
+    """Return the value as JSON text that every database stores; raise TypeError or ValueError if there is none."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+    except RecursionError:
+        raise ValueError("it contains itself, or is nested too deeply") from None
+    if not isinstance(value, int | float | NoneType):
+        _check_strings(value)
+    return text
+
+
+def _plain(value: Any) -> Any:
+    """Let mappings of other types pass as a dict, as Django's own backends do."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__qualname__} is not JSON. Pass an id, a string or a number instead")
+
+
+def _check_strings(value: Any) -> None:
+    match value:
+        case str():
+            if "\x00" in value:
+                raise ValueError("it has a NUL character, which PostgreSQL cannot store")
+            if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+                raise ValueError("it has half of a surrogate pair, which is no character")
+        case Mapping():
+            for key, part in value.items():
+                if not isinstance(key, str):
+                    raise TypeError(f"the key {key!r} is a {type(key).__qualname__}; JSON knows only strings as keys")
+                _check_strings(key)
+                _check_strings(part)
+        case list() | tuple():
+            for part in value:
+                _check_strings(part)

@@ -1,0 +1,252 @@
+"""The tables of the engine.
+
+The life of a Task, and the only code that walks each arrow:
+
+    enqueue -> READY --claim--> READY (leased) --start--> RUNNING --finish--> SUCCESSFUL
+                 ^                  |                        |  '---finish--> FAILED --retry (operator)--> READY
+                 '-----release------'                        |                  '--discard (operator)--> out of sight
+                 '------ retry · snooze · interrupt · rescue-'
+
+`tasks.backend` enqueues; every arrow that gives or takes a lease is in `tasks.leases`; `TaskQuerySet.retry` and
+`.discard` below are the operator's. Each is one compare-and-set: the state it expects is in its WHERE.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import TYPE_CHECKING
+
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Greatest, Now
+from django.utils.translation import gettext_lazy as _
+from django_tasks import TaskResultStatus
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser
+
+UNFINISHED = (TaskResultStatus.READY, TaskResultStatus.RUNNING)
+FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
+
+
+class Cluster(models.Model):
+    """A running `qcluster`. It holds leases for as long as its heartbeat is fresh."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(max_length=255)
+    pid = models.PositiveIntegerField()
+    queues = models.JSONField(default=list, help_text=_("Names of the queues it serves."))
+    workers = models.JSONField(default=list, help_text=_("Process ids of its workers."))
+    started_at = models.DateTimeField(db_default=Now())
+    heartbeat_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"
+
+
+class QueueQuerySet(models.QuerySet["Queue"]):
+    """Queues."""
+
+    def paused(self) -> QueueQuerySet:
+        """Return those that are paused now."""
+        return self.filter(Q(paused_until__isnull=True) | Q(paused_until__gt=Now()), paused_at__isnull=False)
+
+
+class Queue(models.Model):
+    """What is known of a queue beside its tasks. A queue needs no row: it appears once it is paused or pruned."""
+
+    name = models.CharField(primary_key=True, max_length=64)
+    paused_at = models.DateTimeField(null=True, blank=True)
+    paused_until = models.DateTimeField(null=True, blank=True, help_text=_("Empty: until it is resumed."))
+    paused_by = models.CharField(max_length=255, blank=True)
+    paused_reason = models.CharField(max_length=255, blank=True)
+    pruned_successful = models.PositiveBigIntegerField(default=0, help_text=_("Finished rows that were pruned."))
+    pruned_failed = models.PositiveBigIntegerField(default=0, help_text=_("Failed rows that were pruned."))
+
+    objects = QueueQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                name="tasks_queue_until_only_when_paused",
+                condition=Q(paused_until__isnull=True) | Q(paused_at__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    """Tasks, and what an operator does with them."""
+
+    def waiting(self) -> TaskQuerySet:
+        """Return those that are READY and not leased."""
+        return self.filter(status=TaskResultStatus.READY, lease_id__isnull=True)
+
+    def due(self) -> TaskQuerySet:
+        """Return those that could start now."""
+        return self.filter(status=TaskResultStatus.READY, run_after__lte=Now())
+
+    def failed(self) -> TaskQuerySet:
+        """Return those that failed and that nobody has discarded."""
+        return self.filter(status=TaskResultStatus.FAILED, discarded_at__isnull=True)
+
+    def retry(self, extra_attempts: int = 1) -> int:
+        """Make FAILED tasks READY at once, with `extra_attempts` more; return how many there were.
+
+        A task whose idempotency key is taken by an unfinished task stays FAILED.
+        """
+        taken = Task.objects.filter(
+            task_path=models.OuterRef("task_path"),
+            idempotency_key=models.OuterRef("idempotency_key"),
+            status__in=UNFINISHED,
+        )
+        return self.filter(~models.Exists(taken), status=TaskResultStatus.FAILED).update(
+            status=TaskResultStatus.READY,
+            max_attempts=Greatest(F("max_attempts"), F("attempts") + extra_attempts),
+            run_after=Now(),
+            finished_at=None,
+            discarded_at=None,
+        )
+
+    def discard(self, by: AbstractBaseUser) -> int:
+        """Give up tasks that wait or have failed; return how many there were.
+
+        A waiting task becomes FAILED, with a TaskError that names the user; a failed one leaves the list of failures.
+        A task that is leased or running is left alone.
+        """
+        with transaction.atomic():
+            waiting = list(self.waiting().select_for_update().values_list("pk", "attempts"))
+            TaskError.objects.bulk_create(
+                TaskError(
+                    task_id=pk,
+                    attempt=attempts,
+                    kind=TaskError.Kind.DISCARDED,
+                    message=_("Discarded by %(user)s before it ran.") % {"user": by},
+                )
+                for pk, attempts in waiting
+            )
+            discarded = Task.objects.filter(pk__in=[pk for pk, attempts in waiting]).update(
+                status=TaskResultStatus.FAILED, finished_at=Now(), discarded_at=Now()
+            )
+            return discarded + self.failed().update(discarded_at=Now())
+
+
+class Task(models.Model):
+    """One enqueued unit of work."""
+
+    Status = TaskResultStatus
+
+    task_path = models.CharField(_("task"), max_length=255, help_text=_("Dotted path of the task function."))
+    args = models.JSONField(default=list)
+    kwargs = models.JSONField(default=dict)
+    queue_name = models.CharField(_("queue"), max_length=64)
+    priority = models.SmallIntegerField(default=0, help_text=_("-100 to 100, higher first."))
+    status = models.CharField(max_length=10, choices=TaskResultStatus.choices, default=TaskResultStatus.READY)
+    run_after = models.DateTimeField(db_default=Now(), help_text=_("It does not start before this time."))
+
+    enqueued_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, help_text=_("Start of the first attempt."))
+    last_attempted_at = models.DateTimeField(null=True, help_text=_("Start of the latest attempt."))
+    finished_at = models.DateTimeField(null=True)
+    discarded_at = models.DateTimeField(null=True, help_text=_("When somebody gave it up, or it did so itself."))
+
+    attempts = models.PositiveSmallIntegerField(default=0)
+    max_attempts = models.PositiveSmallIntegerField()
+    worker_ids = models.JSONField(default=list, help_text=_("The worker of each attempt."))
+    lease_id = models.UUIDField(null=True, help_text=_("The right to run this row; new with each claim."))
+    leased_at = models.DateTimeField(null=True)
+    cluster = models.ForeignKey(
+        Cluster, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
+
+    idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL: none; '' would be a key
+    return_value = models.JSONField(null=True)
+    checkpoint = models.JSONField(null=True, help_text=_("Where the next attempt goes on."))
+    progress = models.JSONField(null=True, help_text=_("done, total, message."))
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        permissions = [
+            ("retry_task", "Can retry a failed task"),
+            ("discard_task", "Can discard a task"),
+            ("view_task_arguments", "Can see sensitive arguments of a task"),
+        ]
+        indexes = [
+            models.Index(
+                F("priority").desc(),
+                F("run_after"),
+                F("id"),
+                name="tasks_task_waiting",
+                condition=Q(status="READY", lease_id__isnull=True),
+            ),
+            models.Index(fields=["cluster"], name="tasks_task_leased", condition=Q(lease_id__isnull=False)),
+            models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
+            models.Index(fields=["finished_at"], name="tasks_task_finished", condition=Q(finished_at__isnull=False)),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="tasks_task_status",
+                condition=Q(status__in=[*UNFINISHED, *FINISHED]),
+            ),
+            models.CheckConstraint(
+                name="tasks_task_running_has_a_lease",
+                condition=~Q(status="RUNNING") | Q(lease_id__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="tasks_task_finished_has_its_time_and_no_lease",
+                condition=Q(status__in=UNFINISHED, finished_at__isnull=True)
+                | Q(status__in=FINISHED, finished_at__isnull=False, lease_id__isnull=True),
+            ),
+            models.CheckConstraint(
+                name="tasks_task_lease_has_its_cluster_and_time",
+                condition=Q(lease_id__isnull=True, cluster__isnull=True, leased_at__isnull=True)
+                | Q(lease_id__isnull=False, cluster__isnull=False, leased_at__isnull=False),
+            ),
+            models.CheckConstraint(name="tasks_task_priority", condition=Q(priority__gte=-100, priority__lte=100)),
+            models.UniqueConstraint(
+                fields=["task_path", "idempotency_key"],
+                name="tasks_task_one_unfinished_per_key",
+                condition=Q(status__in=UNFINISHED, idempotency_key__isnull=False),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task_path} #{self.pk}"
+
+
+class TaskError(models.Model):
+    """An attempt that did not succeed."""
+
+    class Kind(models.TextChoices):
+        """Why it did not."""
+
+        EXCEPTION = "exception", _("raised an exception")
+        TIMEOUT = "timeout", _("ran out of time")
+        LOST = "lost", _("its worker was lost")
+        INTERRUPTED = "interrupted", _("interrupted by a stop of its cluster; used no attempt")
+        DISCARDED = "discarded", _("given up on purpose")
+        SUPERSEDED = "superseded", _("finished too late; the outcome was refused")
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="errors")
+    attempt = models.PositiveSmallIntegerField(help_text=_("1-based; 0: before the first attempt."))
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    exception_path = models.CharField(_("exception"), max_length=255, blank=True)
+    message = models.TextField(blank=True)
+    traceback = models.TextField(blank=True)
+    worker_id = models.CharField(max_length=128, blank=True)
+    created_at = models.DateTimeField(db_default=Now())
+
+    def __str__(self) -> str:
+        name = self.exception_path.rpartition(".")[2]
+        return ": ".join(filter(None, [name, self.message.strip().split("\n")[0]])) or self.get_kind_display()
+
+
+class FailedTask(Task):
+    """The failed tasks that nobody has discarded: the operator's inbox."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()

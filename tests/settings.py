@@ -1,0 +1,24 @@
+"""The product's settings in an environment of the tests' own, with an app of task functions for tests.
+
+A test that starts a process gives it another environment; what is given wins over the defaults here.
+"""
+
+import os
+
+os.environ["ENV_FILE"] = ""
+for _name, _value in {
+    "DEBUG": "0",
+    "SECRET_KEY": "for tests only " + "x" * 50,
+    "SITE_URL": "http://testserver",
+    "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
+    "EMAIL_URL": "console:",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+from config.settings import *  # noqa: E402, F403 - after the environment, and all of it
+from config.settings import DATABASES, INSTALLED_APPS, VAR_DIR  # noqa: E402
+
+INSTALLED_APPS = [*INSTALLED_APPS, "tests.work"]
+if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
+    # a file: other processes open it
+    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test-run.sqlite3")}

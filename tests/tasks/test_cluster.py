@@ -1,0 +1,159 @@
+"""The tree of processes: real clusters on a real database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from tasks.models import Cluster, Task, TaskError
+from tests.processes import group_members, until
+from tests.work import tasks as work
+from tests.work.models import Effect
+
+
+def finished(*results) -> bool:
+    ids = [result.id for result in results]
+    return Task.objects.filter(pk__in=ids, finished_at__isnull=False).count() == len(ids)
+
+
+def row(result) -> Task:
+    return Task.objects.get(pk=result.id)
+
+
+def kinds(result) -> list[str]:
+    return list(TaskError.objects.filter(task=result.id).order_by("pk").values_list("kind", flat=True))
+
+
+def test_a_cluster_runs_what_was_enqueued_and_stops_with_exit_code_0(cluster):
+    process = cluster()
+    results = [work.add.enqueue(number, b=1) for number in range(20)]
+    until(lambda: finished(*results))
+    assert [row(result).return_value for result in results] == [number + 1 for number in range(20)]
+    assert {row(result).attempts for result in results} == {1}
+
+    process.send(signal.SIGTERM)
+    assert process.wait() == 0
+    assert group_members(process.pid) == []
+    assert not Cluster.objects.exists()
+
+
+def test_a_task_that_kills_its_worker_is_rescued_counted_and_failed(cluster):
+    cluster()
+    result, other = work.kill_worker.enqueue(), work.add.enqueue(1)
+    until(lambda: finished(result, other))
+    assert (row(result).status, row(result).attempts, kinds(result)) == ("FAILED", 2, ["lost", "lost"])
+    assert row(other).status == "SUCCESSFUL"
+
+
+def test_the_third_lost_attempt_in_a_row_is_the_last_whatever_max_attempts_says(cluster):
+    cluster()
+    result = work.kill_worker_again_and_again.enqueue()
+    until(lambda: finished(result))
+    assert (row(result).status, row(result).attempts, row(result).max_attempts) == ("FAILED", 3, 9)
+
+
+def test_code_that_does_not_stop_when_its_time_is_up_is_killed_and_recorded_as_a_timeout(cluster):
+    cluster()
+    result = work.never_stop.enqueue()
+    until(lambda: finished(result))
+    assert (row(result).status, kinds(result)) == ("FAILED", ["timeout"])
+
+
+@pytest.mark.parametrize("to_the_group", [False, True], ids=["to the parent", "to the whole group"])
+def test_sigterm_lets_running_tasks_end_and_gives_back_what_has_not_started(cluster, to_the_group):
+    process = cluster("--workers", "1")
+    running = work.sleep.enqueue(1.0, "slept")
+    until(lambda: row(running).status == "RUNNING")
+    waiting = [work.effect.enqueue(f"waited {number}") for number in range(5)]
+    until(lambda: Task.objects.filter(status="READY", lease_id__isnull=False).exists(), what="some are claimed")
+
+    process.send(signal.SIGTERM, group=to_the_group)
+
+    assert process.wait() == 0
+    assert row(running).status == "SUCCESSFUL"
+    assert {row(result).status for result in waiting} == {"READY"}
+    assert not Task.objects.filter(lease_id__isnull=False).exists()
+    assert [effect.name for effect in Effect.objects.all()] == ["slept"]
+    assert group_members(process.pid) == []
+
+
+def test_a_task_longer_than_the_grace_is_interrupted_and_uses_no_attempt(cluster):
+    process = cluster(TASKS_SHUTDOWN_GRACE="0.5")
+    result = work.sleep.enqueue(60)
+    until(lambda: row(result).status == "RUNNING")
+
+    asked_at = time.monotonic()
+    process.send(signal.SIGTERM, group=True)
+
+    assert process.wait() == 0
+    assert time.monotonic() - asked_at < 0.5 + 3
+    assert (row(result).status, row(result).attempts, row(result).worker_ids) == ("READY", 0, [])
+    assert kinds(result) == ["interrupted"]
+
+
+def test_a_task_sees_that_it_should_stop_once_the_cluster_drains(cluster):
+    process = cluster()
+    result = work.stop_when_told.enqueue()
+    until(lambda: Effect.objects.filter(name="started").exists())
+    process.send(signal.SIGINT)
+    assert process.wait() == 0
+    assert row(result).return_value == "stopped early"
+
+
+def test_the_whole_tree_goes_when_the_parent_is_killed_and_another_cluster_rescues(cluster):
+    first = cluster(TASKS_LEASE="3")
+    result = work.sleep.enqueue(2, "slept")
+    until(lambda: row(result).status == "RUNNING")
+
+    first.send(signal.SIGKILL)
+    first.wait()
+    until(lambda: group_members(first.pid) == [], 5, "the tree is gone")
+
+    cluster(TASKS_LEASE="3")
+    until(lambda: finished(result))
+    assert (row(result).status, kinds(result)) == ("SUCCESSFUL", ["lost"])
+    assert Effect.objects.count() == 1
+    assert Cluster.objects.count() == 1
+
+
+def test_any_child_may_be_killed_and_the_cluster_works_again(cluster):
+    process = cluster("--workers", "2")
+    for _round in range(4):
+        (sentinel,) = children(process.pid)
+        victims = [sentinel, *children(sentinel)[2:]]  # the idle workers, who come first, are another matter
+        os.kill(victims[_round], signal.SIGKILL)
+        result = work.add.enqueue(1)
+        until(lambda result=result: finished(result), 15)
+    assert row(result).status == "SUCCESSFUL"
+
+
+def children(pid: int) -> list[int]:
+    with open(f"/proc/{pid}/task/{pid}/children") as listed:
+        return sorted(int(child) for child in listed.read().split())
+
+
+def test_queues_are_served_by_the_clusters_that_name_them(cluster):
+    cluster("--queues", "mail")
+    mail, default = work.urgent_mail.enqueue(1), work.add.enqueue(1)
+    until(lambda: finished(mail))
+    assert row(default).status == "READY"
+
+
+def test_a_task_that_no_release_knows_waits_and_hurts_nobody(cluster):
+    stranger = Task.objects.create(task_path="shop.tasks.gone", queue_name="default", max_attempts=3)
+    known = work.add.enqueue(1)
+    cluster()
+    until(lambda: finished(known))
+    stranger.refresh_from_db()
+    assert (stranger.status, stranger.attempts, stranger.lease_id) == ("READY", 0, None)
+
+
+def test_an_atomic_task_leaves_its_effect_once(cluster):
+    cluster()
+    good, bad = work.atomic_effect.enqueue("good"), work.atomic_effect.enqueue("bad", fail=True)
+    until(lambda: finished(good, bad))
+    assert (row(good).status, row(bad).status) == ("SUCCESSFUL", "FAILED")
+    assert [effect.name for effect in Effect.objects.all()] == ["good"]

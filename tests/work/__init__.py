@@ -1,0 +1,1 @@
+"""An app of the tests: task functions that behave well and badly."""
