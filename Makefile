@@ -6,8 +6,12 @@ BIN := .venv/bin
 PY := $(BIN)/python
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
+# the environment of a deployment, for checks that only look
+DEPLOYED := ENV_FILE= DEBUG=0 SITE_URL=https://example.org EMAIL_URL=smtp://localhost \
+  SECRET_KEY=$(shell $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
+
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres test-browser lint ci lock messages clean
+.PHONY: help run test test-postgres test-browser chaos lint ci lock messages clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,14 +27,18 @@ test-postgres: .venv/development  ## The same tests on PostgreSQL: POSTGRES_URL=
 	DATABASE_URL=$${POSTGRES_URL:-postgres://postgres@127.0.0.1:5432/postgres} $(BIN)/pytest
 
 test-browser: .venv/development  ## End to end in Chromium, on SQLite and on PostgreSQL (POSTGRES_URL)
-	$(BIN)/pytest -m browser -n 0
-	DATABASE_URL=$${POSTGRES_URL:-postgres://postgres@127.0.0.1:5432/postgres} $(BIN)/pytest -m browser -n 0
+	$(BIN)/pytest tests/e2e -m browser -n 0
+	DATABASE_URL=$${POSTGRES_URL:-postgres://postgres@127.0.0.1:5432/postgres} $(BIN)/pytest tests/e2e -m browser -n 0
+
+chaos: .venv/development  ## Kill processes and databases under load, print the table (CHAOS='conservation --tasks 2000')
+	$(PY) -m tests.chaos $(CHAOS)
 
 lint: .venv/development  ## Style, types, Django's own checks, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy .
-	.ci/deploycheck $(PY)
+	$(DEPLOYED) $(BIN)/mypy .
+	$(DEPLOYED) $(PY) manage.py check --deploy --fail-level WARNING
+	$(DEPLOYED) $(PY) manage.py makemigrations --check --dry-run
 
 ci:  ## All that has to pass, as CI runs it
 	bash .ci/run
@@ -41,7 +49,7 @@ lock: .venv/development  ## Compile requirements*.in into pinned requirements*.t
 	done
 
 messages: .venv/development  ## Collect texts for translation and compile the catalogues (needs GNU gettext)
-	ENV_FILE= DEBUG=1 SECRET_KEY=messages $(PY) manage.py makemessages --locale de --no-obsolete --ignore 'var/*' --ignore '.venv/*'
+	ENV_FILE= DEBUG=1 SECRET_KEY=messages $(PY) manage.py makemessages --locale de --no-obsolete --ignore 'var/*' --ignore '.venv/*' --ignore 'tests/*'
 	ENV_FILE= DEBUG=1 SECRET_KEY=messages $(PY) manage.py compilemessages --ignore '.venv/*'
 
 clean:  ## Remove the virtual environment and caches; var/ and .env stay

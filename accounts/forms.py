@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Any
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
+from django.core.validators import EmailValidator
 from django.db import transaction
+from django.utils.encoding import punycode
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
@@ -40,13 +43,22 @@ class SignupForm(forms.ModelForm[User]):
         return super()._get_validation_exclusions() | {"email"}  # type: ignore[misc]  # private, but it is the only switch
 
     def clean_email(self) -> str:
-        """Return the address as it is stored."""
-        return self.cleaned_data["email"].strip().lower()
+        """Return the address as it is stored; refuse what no mail server could be given."""
+        email = unicodedata.normalize("NFKC", self.cleaned_data["email"]).lower()  # as the login form does
+        self.fields["email"].run_validators(email)  # it may be longer now
+        local, _at, domain = email.rpartition("@")
+        try:
+            local.encode("ascii")
+            punycode(domain)
+        except UnicodeError:
+            raise forms.ValidationError(EmailValidator.message) from None
+        return email
 
     def clean_display_name(self) -> str:
         """Refuse what would break a mail's heading or look like a link in it."""
         name = " ".join(self.cleaned_data["display_name"].split())
-        if "://" in name or not name.isprintable():
+        joiners = dict.fromkeys(map(ord, "\u200c\u200d"))  # Persian names and many emoji have them
+        if "://" in name or not name.translate(joiners).isprintable():
             raise forms.ValidationError(_("Enter a name without links or control characters."))
         return name
 

@@ -11,7 +11,10 @@ class RedactTokens(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Rewrite the record if it names a link; it is always logged."""
-        message = record.getMessage()
+        try:
+            message = record.getMessage()
+        except Exception:  # arguments that do not fit: the handler reports that, nothing may be raised here
+            return True
         if "/accounts/verify/" in message:
             record.msg, record.args = _TOKEN.sub(r"\1[token]", message), ()
         return True

@@ -1,5 +1,6 @@
 """Addresses under /accounts/."""
 
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
@@ -12,5 +13,6 @@ urlpatterns = [
     path("signup/check-inbox/", views.check_inbox, name="check_inbox"),
     path("verify/<str:token>/", views.verify, name="verify"),
     path("login/", views.LoginView.as_view(), name="login"),
-    path("logout/", LogoutView.as_view(), name="logout"),
+    # open: else a logout after the session has ended leads by way of the login to a GET, which is not allowed
+    path("logout/", login_not_required(LogoutView.as_view()), name="logout"),
 ]

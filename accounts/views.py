@@ -55,7 +55,7 @@ def _signup_json(request: HttpRequest) -> HttpResponse:
     if not isinstance(data, dict):
         return JsonResponse({"errors": {"__all__": [_("The body is not a JSON object.")]}}, status=400)
     if wrong := {
-        name: [_("Enter a string.")] for name in SignupForm.base_fields if not isinstance(data.get(name, ""), str)
+        name: [_("Enter a string.")] for name in SignupForm.base_fields if not _is_text(data.get(name, ""))
     }:
         return JsonResponse({"errors": wrong}, status=400)
     form = SignupForm(data)
@@ -65,6 +65,11 @@ def _signup_json(request: HttpRequest) -> HttpResponse:
     return JsonResponse(
         {"status": "accepted", "detail": _("We have sent you an email. Open the link in it.")}, status=202
     )
+
+
+def _is_text(value: object) -> bool:
+    """Return whether it is a string of characters: JSON can also spell half of a surrogate pair."""
+    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 @login_not_required
@@ -84,10 +89,13 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
         messages.success(request, _("Your email address is verified."))
         response: HttpResponse = redirect("accounts:account")  # which asks for a login first
     else:
-        usable = user is not None and user.email_verified_at is None
+        # a POST that gets here was not the first
+        usable = user is not None and user.email_verified_at is None and request.method != "POST"
         context = {"usable": usable, "already": user is not None and not usable, "token": token}
         response = render(request, "accounts/verify.html", context, status=200 if user else 404)
-    response["Referrer-Policy"] = "no-referrer"  # the address of this page is the key
+    # The address of this page is the key: other sites must not see it. "no-referrer" would be stricter, but makes
+    # browsers send "Origin: null" with the form, which the CSRF check refuses.
+    response["Referrer-Policy"] = "same-origin"
     return response
 
 

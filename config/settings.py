@@ -4,9 +4,11 @@ A wrong value stops the start with the variable's name, what was given and what 
 of all variables. Values that may hold a password (SECRET_KEY, DATABASE_URL, EMAIL_URL) are never repeated in a message.
 """
 
+import logging
 import os
+import re
 from collections.abc import Callable
-from email.utils import parseaddr
+from email.utils import formataddr, parseaddr
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -22,6 +24,8 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
 
 if env_file := os.environ.get("ENV_FILE", str(BASE_DIR / ".env")):
+    if "ENV_FILE" in os.environ and not Path(env_file).is_file():
+        raise ImproperlyConfigured(f"ENV_FILE is {env_file!r}. Allowed: a file of variables, or empty for none.")
     dotenv.load_dotenv(env_file)
 
 
@@ -74,18 +78,23 @@ def env_list(name: str, default: str) -> list[str]:
 def database(url: str) -> dict[str, Any]:
     """Return Django's settings for one database: `sqlite:///path` or `postgres://user:password@host:port/name`."""
     allowed = "sqlite:///PATH (sqlite:////absolute/path) and postgres://USER:PASSWORD@HOST:PORT/NAME"
-    scheme = url.split(":", 1)[0]
+    match = re.match(r"([\w+.-]*)://", url)
+    scheme = match[1] if match else ""  # anything else may be the password
     if scheme not in {"sqlite", "postgres", "postgresql"}:
         raise ImproperlyConfigured(f"DATABASE_URL starts with {scheme!r}. Allowed: {allowed}.")
     try:
         config: dict[str, Any] = dict(dj_database_url.parse(url))
-    except (ValueError, dj_database_url.ParseError) as error:
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read. Allowed: {allowed}.") from error
-    if not config["NAME"]:
+    except (ValueError, dj_database_url.ParseError):
+        raise ImproperlyConfigured(f"DATABASE_URL cannot be read. Allowed: {allowed}.") from None
+    if config["NAME"] in {"", ":memory:"}:
         raise ImproperlyConfigured(f"DATABASE_URL names no database. Allowed: {allowed}.")
     config |= {"CONN_MAX_AGE": None, "CONN_HEALTH_CHECKS": True}
     if scheme == "sqlite":
-        Path(config["NAME"]).absolute().parent.mkdir(parents=True, exist_ok=True)
+        directory = Path(config["NAME"]).absolute().parent
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ImproperlyConfigured(f"DATABASE_URL names a file in {directory}: {error.strerror}.") from None
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",  # a transaction that will write waits for its turn at the start
             "timeout": 20,
@@ -104,8 +113,8 @@ def email(url: str) -> dict[str, Any]:
     try:
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise ImproperlyConfigured(f"EMAIL_URL cannot be read. Allowed: {allowed}.") from error
+    except ValueError:  # its text may hold the password
+        raise ImproperlyConfigured(f"EMAIL_URL cannot be read. Allowed: {allowed}.") from None
     local = {"mailbox": "devmail.backend.MailboxBackend", "console": "django.core.mail.backends.console.EmailBackend"}
     if parts.scheme in local:
         return {"EMAIL_BACKEND": local[parts.scheme]}
@@ -114,6 +123,10 @@ def email(url: str) -> dict[str, Any]:
         raise ImproperlyConfigured(f"EMAIL_URL starts with {parts.scheme!r}. Allowed: {allowed}.")
     if not parts.hostname:
         raise ImproperlyConfigured(f"EMAIL_URL names no host. Allowed: {allowed}.")
+    if parts.path.strip("/") or parts.query or parts.fragment:
+        raise ImproperlyConfigured(
+            f"EMAIL_URL goes on after the host; in a password write / as %2F, ? as %3F, # as %23. Allowed: {allowed}."
+        )
     return {
         "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
         "EMAIL_HOST": parts.hostname,
@@ -135,12 +148,16 @@ SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", ",")
 # Links in mails are made from SITE_URL, never from the Host header of a request.
 SITE_PORT = env_int("SITE_PORT", 8000, 1, 65535)
 SITE_URL = env("SITE_URL", f"http://127.0.0.1:{SITE_PORT}" if DEBUG else None).rstrip("/")
-_site = urlsplit(SITE_URL)
-if _site.scheme not in {"http", "https"} or not _site.hostname or _site.path or _site.query:
+try:
+    _site = urlsplit(SITE_URL)
+    _site_is_valid = _site.scheme in {"http", "https"} and _site.hostname and _site.port != 0
+except ValueError:
+    _site_is_valid = False
+if not _site_is_valid or _site.username is not None or _site.path or _site.query or _site.fragment:
     raise ImproperlyConfigured(f"SITE_URL is {SITE_URL!r}. Allowed: https://HOST or http://HOST:PORT, without a path.")
 SITE_NAME = env("SITE_NAME", "Steward")
 
-ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", f"{_site.hostname},localhost,127.0.0.1" if DEBUG else _site.hostname)
+ALLOWED_HOSTS = env_list("ALLOWED_HOSTS", f"{_site.hostname},localhost,127.0.0.1" if DEBUG else str(_site.hostname))
 ROOT_URLCONF = "config.urls"
 WSGI_APPLICATION = "config.wsgi.application"
 INSTALLED_APPS = [
@@ -196,7 +213,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 globals().update(email(env("EMAIL_URL", "mailbox:" if DEBUG else None)))
 MAILBOX_DIR = VAR_DIR / "mail"
-DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", f"{SITE_NAME} <noreply@{_site.hostname}>")
+DEFAULT_FROM_EMAIL = env("DEFAULT_FROM_EMAIL", formataddr((SITE_NAME, f"noreply@{_site.hostname}")))
 if "@" not in parseaddr(DEFAULT_FROM_EMAIL)[1]:
     raise ImproperlyConfigured(f"DEFAULT_FROM_EMAIL is {DEFAULT_FROM_EMAIL!r}. Allowed: NAME <USER@HOST> or USER@HOST.")
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
@@ -270,6 +287,7 @@ USE_TZ = True
 STATIC_URL = "static/"
 STATIC_ROOT = VAR_DIR / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+WHITENOISE_ROOT = BASE_DIR / "public"  # /favicon.ico and /robots.txt
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {
@@ -311,12 +329,20 @@ if LOG_LEVEL not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"redact": {"()": "accounts.logs.RedactTokens"}},
+    "filters": {
+        "redact": {"()": "accounts.logs.RedactTokens"},
+        "no_static": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: "'GET /static/" not in str(record.args) or record.levelno > logging.INFO,
+        },
+    },
     "formatters": {
         # `make run` puts the time in front of each line itself
         "line": {"format": ("" if DEBUG else "{asctime} ") + "{levelname:<7} {name}: {message}", "style": "{"}
     },
-    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact", "no_static"]},
+    },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": [], "level": LOG_LEVEL, "propagate": True},

@@ -7,7 +7,7 @@ import email.policy
 import hashlib
 import re
 from base64 import b64encode
-from datetime import datetime
+from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 
@@ -83,6 +83,7 @@ def _read(key: str) -> EmailMessage:
 
 def _date(message: EmailMessage) -> datetime:
     try:
-        return parsedate_to_datetime(str(message["Date"]))
+        date = parsedate_to_datetime(str(message["Date"]))
     except ValueError:
         return timezone.now()
+    return date if timezone.is_aware(date) else date.replace(tzinfo=UTC)  # "-0000": UTC, sent from no known zone

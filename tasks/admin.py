@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
+import django_q.admin  # registers what is unregistered below
+import django_q.models
 from django.contrib import admin, messages
+from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.functions import JSONObject
 from django.http import HttpRequest
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
-from django.utils.timesince import timesince
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 from django_tasks import TaskResultStatus
@@ -22,6 +26,10 @@ from tasks.functions import registry
 from tasks.models import Cluster, FailedTask, Queue, Task, TaskError, TaskQuerySet
 
 HIDDEN = "••••"
+
+# django-q2's own tables stay empty here, and its "add schedule" runs any importable function.
+for model in (django_q.models.Failure, django_q.models.Success, django_q.models.Schedule):
+    admin.site.unregister(model)
 
 
 class ReadOnly(admin.ModelAdmin[Any]):
@@ -38,35 +46,6 @@ class ReadOnly(admin.ModelAdmin[Any]):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Rows go when their retention is over."""
         return False
-
-
-class TaskErrorInline(admin.TabularInline[TaskError, Task]):
-    """The attempts that did not succeed, the latest first."""
-
-    model = TaskError
-    fields = readonly_fields = ("attempt", "what", "created_at", "worker_id", "details")
-    ordering = ("-pk",)
-    extra = 0
-    can_delete = False
-    verbose_name_plural = _("attempts that did not succeed")
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Nobody adds one by hand."""
-        return False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        """Who sees a task sees why it failed."""
-        return request.user.has_perm("tasks.view_task")
-
-    @admin.display(description=_("what happened"))
-    def what(self, error: TaskError) -> str:
-        """The kind, in words."""
-        return error.get_kind_display()
-
-    @admin.display(description=_("details"))
-    def details(self, error: TaskError) -> SafeString:
-        """The error and its traceback."""
-        return describe(error, is_open=True)
 
 
 @admin.register(Task)
@@ -89,10 +68,9 @@ class TaskAdmin(ReadOnly):
     list_per_page = 50
     show_full_result_count = False
     actions = ("retry", "discard")
-    inlines = (TaskErrorInline,)
     fieldsets = (
         (None, {"fields": (
-            "task_path", "status_", "why", "queue_name", "priority", "attempts_", "arguments", "result")}),
+            "task_path", "status_", "why", "queue_name", "priority", "attempts_", "errors_", "arguments", "result")}),
         (_("Times"), {"fields": (
             "enqueued_at", "run_after", "started_at", "last_attempted_at", "finished_at", "discarded_at")}),
         (_("Engine"), {"classes": ("collapse",), "fields": (
@@ -100,14 +78,16 @@ class TaskAdmin(ReadOnly):
     )  # fmt: skip
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Task]:
-        """Return the rows with the text of their latest error."""
-        latest = TaskError.objects.filter(task=OuterRef("pk")).order_by("-pk")
-        return super().get_queryset(request).annotate(latest_error_id=Subquery(latest.values("pk")[:1]))
+        """Return the rows with their latest error, as the columns that `describe` shows."""
+        columns = JSONObject(**{name: name for name in ("kind", "exception_path", "message", "traceback")})
+        latest = TaskError.objects.filter(task=OuterRef("pk")).order_by("-pk").values(columns=columns)
+        return super().get_queryset(request).annotate(latest_error_columns=Subquery(latest[:1]))
 
     @admin.display(description=_("task"), ordering="pk")
-    def name(self, task: Task) -> str:
-        """Where it is and its number."""
-        return str(task)
+    def name(self, task: Task) -> SafeString:
+        """Its number, its function and where that is."""
+        module, _dot, function = task.task_path.rpartition(".")
+        return format_html('#{} {} <span class="task-module">{}</span>', task.pk, function, module)
 
     @admin.display(description=_("status"), ordering="status")
     def status_(self, task: Task) -> SafeString:
@@ -139,7 +119,7 @@ class TaskAdmin(ReadOnly):
     @admin.display(description=_("age"), ordering="enqueued_at")
     def age(self, task: Task) -> str:
         """Time since it was enqueued."""
-        return timesince(task.enqueued_at)
+        return readable(timezone.now() - task.enqueued_at)
 
     @admin.display(description=_("duration"))
     def duration(self, task: Task) -> str:
@@ -151,8 +131,29 @@ class TaskAdmin(ReadOnly):
     @admin.display(description=_("latest error"))
     def latest_error(self, task: Any) -> SafeString | str:
         """One line, which opens to the traceback."""
-        error = TaskError.objects.filter(pk=task.latest_error_id).first() if task.latest_error_id else None
-        return describe(error) if error else "–"
+        return describe(TaskError(**task.latest_error_columns)) if task.latest_error_columns else "–"
+
+    @admin.display(description=_("attempts that did not succeed"))
+    def errors_(self, task: Task) -> SafeString | str:
+        """Each with its traceback, the latest first and open."""
+        errors = task.errors.order_by("-pk")
+        return (
+            format_html_join(
+                "",
+                '<div class="task-attempt"><p>{} {} · {} · {}</p>{}</div>',
+                (
+                    (
+                        _("Attempt"),
+                        error.attempt,
+                        error.get_kind_display(),
+                        error.worker_id,
+                        describe(error, not number),
+                    )
+                    for number, error in enumerate(errors)
+                ),
+            )
+            or "–"
+        )
 
     @admin.display(description=_("arguments"))
     def arguments(self, task: Any) -> SafeString:
@@ -200,11 +201,14 @@ class TaskAdmin(ReadOnly):
         self._act(request, queryset, _("Discarded by hand."), lambda tasks: tasks.discard(by=request.user))
 
     def _act(self, request: HttpRequest, queryset: QuerySet[Task], log: Any, act: Any) -> None:
-        """Do it, keep who did it, and say for how many rows it was possible."""
-        selected = list(queryset)
-        done = act(TaskQuerySet(Task).filter(pk__in=[task.pk for task in selected]))
+        """Do it task by task, the latest first; keep who did it; say for how many it was possible."""
+        done = 0
+        selected = Task.objects.filter(pk__in=list(queryset.values_list("pk", flat=True))).order_by("-pk")
         for task in selected:
-            self.log_change(request, task, str(log))
+            with transaction.atomic():
+                if act(TaskQuerySet(Task).filter(pk=task.pk)):
+                    done += 1
+                    self.log_change(request, task, str(log))
         if done:
             text = ngettext("Done for %(count)d task.", "Done for %(count)d tasks.", done) % {"count": done}
             self.message_user(request, text, messages.SUCCESS)
@@ -243,7 +247,9 @@ class FailedTaskAdmin(TaskAdmin):
     @admin.display(description=_("failed"), ordering="finished_at")
     def failed(self, task: Task) -> str:
         """How long ago."""
-        return str(_("%(time)s ago") % {"time": timesince(task.finished_at)}) if task.finished_at else "–"
+        if task.finished_at is None:
+            return "–"
+        return str(_("%(time)s ago") % {"time": readable(timezone.now() - task.finished_at)})
 
 
 def describe(error: TaskError, is_open: bool = False) -> SafeString:
@@ -274,22 +280,33 @@ def note(task: Task) -> Any:
 
 
 def readable(duration: timedelta) -> str:
-    """Return a duration as people say it: 12 ms, 3.4 s, 5 min 6 s."""
+    """Return a duration as people say it: 12 ms, 3.4 s, 5 min 6 s, 2 h 3 min, 4 d 5 h."""
     seconds = max(0.0, duration.total_seconds())
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.1f} s"
-    return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    seconds = round(seconds)
+    for (size, unit), (smaller, smaller_unit) in pairwise([(86400, "d"), (3600, "h"), (60, "min"), (1, "s")]):
+        if seconds >= size:
+            return f"{seconds // size} {unit} {seconds % size // smaller} {smaller_unit}"
+    return ""
 
 
 def call_text(task: Task, everything: bool) -> str:
-    """Return the arguments one to a line, by name where the function is known; sensitive ones hidden if asked to be."""
+    """Return the arguments one to a line, by name where they are known; sensitive ones hidden unless `everything`.
+
+    The names are not known if the function is gone or took others at the enqueue; then any may be a sensitive one.
+    """
     function = registry.get(task.task_path)
     named = [(str(position), value) for position, value in enumerate(task.args)] + list(task.kwargs.items())
+    hidden = [name for name, value in named]
     if function is not None:
+        hidden = hidden if function.sensitive else []
         with suppress(TypeError):  # enqueued by a release in which the function took other arguments
             named = list(function.signature.bind(*task.args, **task.kwargs).arguments.items())
-    hidden = () if everything else function.sensitive if function else [name for name, value in named]
+            hidden = list(function.sensitive)
+    if everything:
+        hidden = []
     lines = (f"{name} = {HIDDEN if name in hidden else json.dumps(value, ensure_ascii=False)}" for name, value in named)
     return "\n".join(lines) or str(_("none"))

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from django_tasks import base
 from django_tasks.backends.base import BaseTaskBackend
 from django_tasks.exceptions import InvalidTaskError, TaskResultDoesNotExist
 from django_tasks.signals import task_enqueued
+from django_tasks.utils import normalize_json
 
 from tasks.functions import MAX_KEY_LENGTH, TaskFunction, check_arguments, registry, validate_options
 
@@ -49,8 +51,8 @@ class DatabaseBackend(BaseTaskBackend):
         key = _key(task, args, kwargs)
         row = Task(
             task_path=task.module_path,
-            args=list(args),
-            kwargs=dict(kwargs),
+            args=normalize_json(args),
+            kwargs=normalize_json(kwargs),
             queue_name=task.queue_name,
             priority=task.priority,
             max_attempts=task.max_attempts,
@@ -78,10 +80,11 @@ class DatabaseBackend(BaseTaskBackend):
         """Return the result with this id; raise TaskResultDoesNotExist, also for an id that none can have."""
         from tasks.models import Task
 
-        try:
-            row = Task.objects.get(pk=int(result_id))
-        except (Task.DoesNotExist, ValueError, OverflowError):
-            raise TaskResultDoesNotExist(result_id) from None
+        text = str(result_id)
+        # int() would take " 7", "1_0" and other digits for numbers too; no id has more than 19 digits
+        row = Task.objects.filter(pk=int(text)).first() if re.fullmatch("[0-9]{1,19}", text) else None
+        if row is None:
+            raise TaskResultDoesNotExist(result_id)
         return self.result(row)
 
     def result(self, row: Any, task: TaskFunction[Any, Any] | None = None) -> base.TaskResult[Any]:

@@ -13,16 +13,19 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import Error, close_old_connections, connections
 from django_q.brokers import Broker
 from django_q.signing import SignedPackage
 from django_tasks.exceptions import InvalidTaskError
 
-from tasks import leases
+from tasks import leases, wakeup
 from tasks.functions import registry
 from tasks.models import Task
 
 logger = logging.getLogger(__name__)
+
+FULL = 0.005
+"""Seconds until the next look whether a worker has become free."""
 
 
 class DatabaseBroker(Broker):
@@ -45,12 +48,14 @@ class DatabaseBroker(Broker):
             close_old_connections()
             if room > 0 and not self.is_draining():
                 claimed = leases.claim(self.cluster_id, room, self.queues, registry)
-        except DatabaseError as error:
+                if not claimed:
+                    wakeup.wait(settings.TASKS_POLL, self.is_draining)
+            else:
+                time.sleep(FULL)
+        except Error as error:
             logger.error("cannot claim tasks, trying again: %s", str(error).strip().split("\n")[0])
             connections.close_all()
             time.sleep(1)
-        if not claimed:
-            time.sleep(settings.TASKS_POLL if room > 0 else min(0.02, settings.TASKS_POLL))
         return [(lease.task_id, _package(lease)) for lease in claimed]
 
     def enqueue(self, package: str) -> str:

@@ -4,19 +4,17 @@
     '- sentinel       starts and watches the others, ends attempts that do not stop, drains
        |- worker ...  django-q2's loop around `tasks.runner.run`
        |- pusher      django-q2's loop around `tasks.broker`: claims
-       |- monitor     django-q2's; what it receives is empty, since workers write outcomes themselves
        '- housekeeper heartbeat and rescue
 
-How it stands on django-q2 1.11 (`Cluster`, `Sentinel`, `worker`, `pusher`, `monitor`):
+How it stands on django-q2 1.11 (`Cluster`, `Sentinel`, `worker`, `pusher`):
 
-- Its stop events are locks, which a process that is killed may hold for ever; `Flag` is one byte of shared memory.
+- Its events and queues are locks, which a process that is killed holds for ever; ours (`tasks.shared`) have none.
+- Its results travel to a monitor process, and get lost there if the database is away; our workers write outcomes
+  themselves, and there is no monitor.
 - Its children die of SIGTERM, tasks and all, when a service manager signals the whole group; ours ignore it, and the
   sentinel drains.
 - Its children outlive a killed parent; ours watch it.
 - Its timeout of a package is never used: a worker announces its deadline in shared memory, the sentinel kills it after.
-
-Not promised: an idle worker killed from outside while it holds the lock of django-q2's task queue stops the others of
-its cluster; the rows they had claimed go back and run in another cluster.
 """
 
 from __future__ import annotations
@@ -37,15 +35,14 @@ from typing import Any
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections, connections
 from django_q import cluster as django_q_cluster
-from django_q.monitor import monitor
 from django_q.pusher import pusher
-from django_q.queues import Queue
 from django_q.worker import worker
 
 from tasks import leases
 from tasks.broker import DatabaseBroker
 from tasks.models import Cluster as ClusterRow
 from tasks.runner import Worker
+from tasks.shared import Channel, Flag, Slots, fork
 
 logger = logging.getLogger(__name__)
 
@@ -54,45 +51,6 @@ WATCH = 0.5
 
 INTERRUPT_FOR = 1.5
 """Seconds that an interrupted task gets, after the grace, to end by itself; then its worker is killed."""
-
-fork = multiprocessing.get_context("fork")
-
-
-class Flag:
-    """A switch in shared memory that works without a lock. Has what django-q2 uses of multiprocessing.Event."""
-
-    def __init__(self) -> None:
-        self._byte = fork.RawValue(ctypes.c_byte, 0)
-
-    def set(self) -> None:
-        """Switch it on, for good."""
-        self._byte.value = 1
-
-    def is_set(self) -> bool:
-        """Return whether it is on."""
-        return bool(self._byte.value)
-
-    def wait(self, seconds: float) -> bool:
-        """Return whether it is on, as soon as it is, at the latest after `seconds`."""
-        deadline = time.monotonic() + seconds
-        while not self.is_set() and time.monotonic() < deadline:
-            time.sleep(min(0.05, seconds))
-        return self.is_set()
-
-
-class Slots:
-    """One place for each worker in shared memory, written by that worker alone and read by all: no lock, no query."""
-
-    def __init__(self, count: int) -> None:
-        self.pids = fork.RawArray(ctypes.c_long, count)
-        self.busy = fork.RawArray(ctypes.c_byte, count)
-        self.deadlines = fork.RawArray(ctypes.c_double, count)
-        """`time.monotonic()` after which the worker's task has had its time; 0: it is under no limit."""
-
-    def clear(self, slot: int) -> None:
-        """Forget the worker that was here."""
-        self.pids[slot] = self.busy[slot] = 0
-        self.deadlines[slot] = 0
 
 
 def worker_id(cluster: ClusterRow, pid: int) -> str:
@@ -148,13 +106,13 @@ class Sentinel(django_q_cluster.Sentinel):
         broker.cluster_id = row.pk
         broker.queues = row.queues
         broker.is_draining = stop.is_set
+        self.task_queue = Channel(workers)
         broker.room = lambda: 2 * workers - self.task_queue.qsize()
         self.start()
 
     def start(self) -> None:
         """Start everything, watch it until the stop is asked for, take it down."""
         self.pool: list[BaseProcess] = [self.spawn_in(slot) for slot in range(self.pool_size)]
-        self.monitor = self.spawn(monitor, self.result_queue, self.broker)
         self.pusher = self.spawn(pusher, self.task_queue, self.event_out, self.broker)
         self.housekeeper = self.spawn_housekeeper()
         self.guard()
@@ -169,7 +127,7 @@ class Sentinel(django_q_cluster.Sentinel):
     def spawn_in(self, slot: int) -> BaseProcess:
         """Start a worker."""
         self.slots.clear(slot)
-        return self.spawn(_work, self.row, self.slots, slot, self.stop_event, self.task_queue, self.result_queue)
+        return self.spawn(_work, self.row, self.slots, slot, self.stop_event, self.task_queue)
 
     def spawn_housekeeper(self) -> BaseProcess:
         """Start the housekeeper, with a new pipe that tells it which workers ended."""
@@ -179,13 +137,10 @@ class Sentinel(django_q_cluster.Sentinel):
     def guard(self) -> None:
         """Replace what dies and kill what is out of time, until the stop is asked for."""
         while not self.stop_event.is_set():
-            children = [*self.pool, self.monitor, self.pusher, self.housekeeper]
+            children = [*self.pool, self.pusher, self.housekeeper]
             multiprocessing.connection.wait([child.sentinel for child in children], timeout=WATCH / 2)
             for slot, process in enumerate(self.pool):
                 self.check_worker(slot, process)
-            if not self.monitor.is_alive():
-                logger.error("the monitor died; starting another")
-                self.monitor = self.spawn(monitor, self.result_queue, self.broker)
             if not self.pusher.is_alive() and not self.stop_event.is_set():
                 logger.error("the pusher died; starting another")
                 self.pusher = self.spawn(pusher, self.task_queue, self.event_out, self.broker)
@@ -225,7 +180,7 @@ class Sentinel(django_q_cluster.Sentinel):
             if process.is_alive():
                 os.kill(process.pid or 0, signal.SIGUSR1)
         self.wait_for_workers(time.monotonic() + INTERRUPT_FOR)
-        for process in [*self.pool, self.monitor, self.housekeeper]:
+        for process in [*self.pool, self.housekeeper]:
             _end(process)
         _try(lambda: leases.sign_off(self.row.pk))
         connections.close_all()
@@ -260,7 +215,7 @@ def _watch(parent: int) -> None:
     os._exit(1)
 
 
-def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, tasks: Queue, results: Queue) -> None:
+def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel) -> None:
     """Be a worker: django-q2's loop, and the runner told where it is."""
     slots.pids[slot] = os.getpid()
     Worker.id = worker_id(row, os.getpid())
@@ -268,7 +223,15 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, tasks: Queue, re
     Worker.announce_busy = lambda busy: slots.busy.__setitem__(slot, busy)
     Worker.announce = lambda deadline: slots.deadlines.__setitem__(slot, deadline)
     Worker.give_up = lambda: os._exit(70)
-    worker(tasks, results, fork.Value("f", -1), -1)
+    channel.slot = slot
+    worker(channel, _Nowhere(), fork.Value("f", -1), -1)
+
+
+class _Nowhere:
+    """Where django-q2's worker puts its results: the runner has written the outcome, and returns None."""
+
+    def put(self, result: object) -> None:
+        """Let it go."""
 
 
 def _keep_house(row: ClusterRow, slots: Slots, ended: Connection) -> None:
@@ -282,13 +245,14 @@ def _keep_house(row: ClusterRow, slots: Slots, ended: Connection) -> None:
                 gone, out_of_time = ended.recv()
                 if out_of_time:
                     timed_out.add(gone)
+                leases.release(row.pk)  # it may have taken a package that it did not start
             close_old_connections()
-            alive = {worker_id(row, pid) for pid in slots.pids if pid}
+            alive = {worker_id(row, pid) for pid in slots.alive()}
             rescued = leases.rescue_lost_workers(row.pk, alive.__contains__, frozenset(timed_out))
             timed_out.clear()
             if time.monotonic() >= due:
                 due = time.monotonic() + every
-                row.workers = [pid for pid in slots.pids if pid]
+                row.workers = slots.alive()
                 leases.heartbeat(row)
                 leases.release(row.pk, older_than=leases.CLAIM_LIFETIME)
                 rescued += leases.rescue_dead_clusters()

@@ -2,12 +2,16 @@
 
 from datetime import timedelta
 
+LONGEST_DELAY = timedelta(days=365)
+
 
 class Retry(Exception):  # noqa: N818 - an instruction, not an error
     """Raised by a task function: this attempt failed, try again; after a delay of its own if one is given."""
 
     def __init__(self, reason: str = "", *, after: timedelta | None = None) -> None:
         super().__init__(reason)
+        if after is not None:
+            _check("after", after)
         self.after = after
 
 
@@ -15,6 +19,7 @@ class Snooze(Exception):  # noqa: N818 - an instruction, not an error
     """Raised by a task function: not now. Runs again after `for_` and uses no attempt."""
 
     def __init__(self, for_: timedelta) -> None:
+        _check("for_", for_)
         super().__init__(f"not now, again in {for_}")
         self.for_ = for_
 
@@ -41,3 +46,8 @@ class WorkerLost(Exception):  # noqa: N818 - recorded, never raised
 
 class LeaseLost(Exception):  # noqa: N818 - an event between workers
     """The row was rescued, or taken over, before this worker wrote its outcome. Nothing was changed."""
+
+
+def _check(name: str, delay: object) -> None:
+    if not isinstance(delay, timedelta) or not timedelta() <= delay <= LONGEST_DELAY:
+        raise ValueError(f"{name} is {delay!r}; it must be a timedelta from 0 to {LONGEST_DELAY.days} days.")

@@ -27,6 +27,8 @@ T = TypeVar("T")
 DEFAULT_BACKOFF = exponential(base=5, cap=3600)
 MAX_ATTEMPTS = 1000
 MAX_KEY_LENGTH = 255
+MAX_DEPTH = 100
+"""Lists and dicts within each other: far below what Python, SQLite and PostgreSQL can read back."""
 
 registry: dict[str, TaskFunction[Any, Any]] = {}
 
@@ -92,7 +94,8 @@ def validate_options(task: base.Task[Any, Any]) -> None:
         refuse("retention", "a timedelta")
     if task.atomic and inspect.iscoroutinefunction(task.func):
         refuse("atomic", "False for a coroutine, whose database work runs in another thread")
-    if isinstance(task.sensitive, str) or not set(task.sensitive) <= set(task.signature.parameters):
+    names = task.sensitive if isinstance(task.sensitive, tuple | list | set | frozenset) else [None]
+    if not all(name in list(task.signature.parameters) for name in names):
         refuse("sensitive", f"names among {', '.join(task.signature.parameters) or 'none'}")
 
 
@@ -100,7 +103,8 @@ def check_arguments(task: TaskFunction[P, Any], args: tuple[Any, ...], kwargs: M
     """Raise TypeError or ValueError, which names the argument, for a call that could not be stored and run.
 
     Refused are a call that does not fit the function's signature, whatever JSON or PostgreSQL cannot hold (other
-    types, NaN, infinities, NUL, lone surrogates), and arguments of more than TASKS_MAX_PAYLOAD bytes in all.
+    types, NaN, infinities, NUL, lone surrogates, more than MAX_DEPTH lists or dicts within each other), and arguments
+    of more than TASKS_MAX_PAYLOAD bytes in all.
     """
     try:
         bound = task.signature.bind(*args, **kwargs)
@@ -124,10 +128,13 @@ def to_json(value: Any) -> str:
     try:
         text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
     except RecursionError:
-        raise ValueError("it contains itself, or is nested too deeply") from None
+        raise ValueError(TOO_DEEP) from None
     if not isinstance(value, int | float | NoneType):
         _check_strings(value)
     return text
+
+
+TOO_DEEP = "it contains itself, or is nested too deeply"
 
 
 def _plain(value: Any) -> Any:
@@ -137,7 +144,9 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"a {type(value).__qualname__} is not JSON. Pass an id, a string or a number instead")
 
 
-def _check_strings(value: Any) -> None:
+def _check_strings(value: Any, depth: int = 1) -> None:
+    if depth > MAX_DEPTH and isinstance(value, Mapping | list | tuple):
+        raise ValueError(TOO_DEEP)
     match value:
         case str():
             if "\x00" in value:
@@ -149,7 +158,7 @@ def _check_strings(value: Any) -> None:
                 if not isinstance(key, str):
                     raise TypeError(f"the key {key!r} is a {type(key).__qualname__}; JSON knows only strings as keys")
                 _check_strings(key)
-                _check_strings(part)
+                _check_strings(part, depth + 1)
         case list() | tuple():
             for part in value:
-                _check_strings(part)
+                _check_strings(part, depth + 1)

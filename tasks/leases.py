@@ -169,6 +169,7 @@ def heartbeat(cluster: Cluster) -> None:
     """Say that the cluster lives, by the database's clock; put its row back if another cluster took it for dead."""
     changed = Cluster.objects.filter(pk=cluster.pk).update(heartbeat_at=Now(), workers=cluster.workers)
     if not changed:
+        cluster.heartbeat_at = Now()
         cluster.save(force_insert=True)
 
 

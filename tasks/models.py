@@ -14,6 +14,7 @@ The life of a Task, and the only code that walks each arrow:
 from __future__ import annotations
 
 import uuid
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from django.db import models, transaction
@@ -50,6 +51,16 @@ class QueueQuerySet(models.QuerySet["Queue"]):
     def paused(self) -> QueueQuerySet:
         """Return those that are paused now."""
         return self.filter(Q(paused_until__isnull=True) | Q(paused_until__gt=Now()), paused_at__isnull=False)
+
+    def pause(self, name: str, by: str, reason: str = "", until: datetime | None = None) -> None:
+        """Let no cluster claim from the queue any more, for good or until then; what runs goes on. Say who and why."""
+        values = {"paused_at": Now(), "paused_by": by, "paused_reason": reason, "paused_until": until}
+        self.update_or_create(name=name, defaults=values)
+
+    def resume(self, name: str) -> bool:
+        """Let clusters claim from the queue again; False if it was not paused."""
+        values = {"paused_at": None, "paused_by": "", "paused_reason": "", "paused_until": None}
+        return bool(self.filter(name=name, paused_at__isnull=False).update(**values))
 
 
 class Queue(models.Model):
@@ -95,14 +106,14 @@ class TaskQuerySet(models.QuerySet["Task"]):
     def retry(self, extra_attempts: int = 1) -> int:
         """Make FAILED tasks READY at once, with `extra_attempts` more; return how many there were.
 
-        A task whose idempotency key is taken by an unfinished task stays FAILED.
+        A task whose idempotency key is taken by an unfinished task stays FAILED; of several with one key, the latest
+        is taken.
         """
-        taken = Task.objects.filter(
-            task_path=models.OuterRef("task_path"),
-            idempotency_key=models.OuterRef("idempotency_key"),
-            status__in=UNFINISHED,
-        )
-        return self.filter(~models.Exists(taken), status=TaskResultStatus.FAILED).update(
+        same = {"task_path": models.OuterRef("task_path"), "idempotency_key": models.OuterRef("idempotency_key")}
+        failed = self.filter(status=TaskResultStatus.FAILED)
+        taken = Task.objects.filter(**same, status__in=UNFINISHED)
+        later = failed.filter(**same, pk__gt=models.OuterRef("pk"))
+        return failed.filter(~models.Exists(taken), ~models.Exists(later)).update(
             status=TaskResultStatus.READY,
             max_attempts=Greatest(F("max_attempts"), F("attempts") + extra_attempts),
             run_after=Now(),

@@ -106,7 +106,10 @@ def _make(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     in_atomic_block = connection.in_atomic_block
     try:
         value = _call(task, attempt)
+        if _is_transaction_open() and not in_atomic_block:
+            raise RuntimeError("The function returned and left a transaction open.")
     except LeaseLost:
+        _clean_up(in_atomic_block)
         raise
     except BaseException as error:
         _clean_up(in_atomic_block)
@@ -172,11 +175,15 @@ def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseExcepti
 
 
 def _clean_up(in_atomic_block: bool) -> None:
-    """After code that raised: no more signals, and no transaction that a timeout left open in Django's own code."""
+    """After code that raised: no more signals, and no transaction that it, or a timeout in Django, left open."""
     _disarm()
-    if connection.in_atomic_block and not in_atomic_block:
+    if _is_transaction_open() and not in_atomic_block:
         connection.close()
         del connections[connection.alias]
+
+
+def _is_transaction_open() -> bool:
+    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
 
 
 def _unknown(attempt: Attempt) -> str:
@@ -236,13 +243,11 @@ def _persist(write: Callable[[], R]) -> R:
 
 
 def _tell(signal_: Signal, task: TaskFunction[Any, Any], attempt: Attempt) -> None:
-    """Send one of Django's signals for tasks. A receiver that fails is logged; it does not change the outcome."""
+    """Send one of Django's signals for tasks. A receiver that fails is logged by Django; it changes no outcome."""
     backend = type(task_backends[task.backend])
     if signal_.has_listeners(backend):
         result = task.get_backend().get_result(str(attempt.task_id))
-        for receiver, answer in signal_.send_robust(backend, task_result=result):
-            if isinstance(answer, Exception):
-                logger.error("%s: the receiver %r failed", attempt.task_path, receiver, exc_info=answer)
+        signal_.send_robust(backend, task_result=result)
 
 
 _armed = False

@@ -119,15 +119,32 @@ def test_the_whole_tree_goes_when_the_parent_is_killed_and_another_cluster_rescu
     assert Cluster.objects.count() == 1
 
 
-def test_any_child_may_be_killed_and_the_cluster_works_again(cluster):
+def tree(process) -> list[int]:
+    """The sentinel and its children, oldest first; [] while one is missing. With two workers there are four."""
+    sentinels = children(process.pid)
+    below = children(sentinels[0]) if len(sentinels) == 1 else []
+    return [*sentinels, *below] if len(below) == 4 else []
+
+
+@pytest.mark.parametrize("victim", ["sentinel", "pusher", "housekeeper"])
+def test_a_child_may_be_killed_and_the_cluster_works_again(cluster, victim):
     process = cluster("--workers", "2")
-    for _round in range(4):
-        (sentinel,) = children(process.pid)
-        victims = [sentinel, *children(sentinel)[2:]]  # the idle workers, who come first, are another matter
-        os.kill(victims[_round], signal.SIGKILL)
-        result = work.add.enqueue(1)
-        until(lambda result=result: finished(result), 15)
-    assert row(result).status == "SUCCESSFUL"
+    sentinel, _worker, _other, pusher, housekeeper = until(lambda: tree(process))
+    os.kill({"sentinel": sentinel, "pusher": pusher, "housekeeper": housekeeper}[victim], signal.SIGKILL)
+    results = [work.add.enqueue(number) for number in range(10)]
+    until(lambda: finished(*results), 15)
+    assert len(until(lambda: tree(process), 15)) == 5
+
+
+def test_idle_workers_may_be_killed_one_after_the_other_and_the_cluster_works_on(cluster):
+    process = cluster("--workers", "2")
+    sentinel, first, second, pusher, housekeeper = until(lambda: tree(process))
+    for victim in (first, second):  # one of them is the one that the next package would go to
+        os.kill(victim, signal.SIGKILL)
+        results = [work.add.enqueue(number) for number in range(10)]
+        until(lambda results=results: finished(*results), 15)
+        now = until(lambda victim=victim: victim not in tree(process) and tree(process), 15)
+        assert {sentinel, pusher, housekeeper} < set(now)
 
 
 def children(pid: int) -> list[int]:

@@ -7,14 +7,17 @@ import sys
 import time
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
-from django_tasks import task
+from django.db import transaction
+from django_tasks import task as django_task
 
 from tasks.backoff import constant
 from tasks.exceptions import Discard, Retry, Snooze
 from tests.work.models import Effect
 
-quick = {"backoff": constant(0)}
+task: Any = django_task  # Any: tests call what it decorates wrongly, too
+quick: Any = {"backoff": constant(0)}
 
 
 @task
@@ -136,7 +139,7 @@ def count_with_checkpoint(context, until: int, stop_at: int) -> int:
 
 
 @task(takes_context=True)
-def who_am_i(context) -> dict:
+def who_am_i(context) -> dict[str, Any]:
     return {"id": context.task_result.id, "attempt": context.attempt, "should_stop": context.should_stop}
 
 
@@ -165,6 +168,92 @@ def urgent_mail(number: int) -> int:
 @task(backoff=lambda attempt: "soon", max_attempts=2)
 def broken_backoff() -> None:
     raise ValueError("no luck")
+
+
+@task(backoff=lambda attempt: 1 // 0, max_attempts=2)
+def raising_backoff() -> None:
+    raise ValueError("no luck")
+
+
+@task(max_attempts=1, timeout=0.2)
+def sleep_too_long_in_a_transaction(name: str) -> None:
+    with transaction.atomic():
+        Effect.objects.create(name=name)
+        time.sleep(30)
+
+
+@task(max_attempts=1, timeout=0.2)
+async def sleep_too_long_async() -> None:
+    await asyncio.sleep(30)
+
+
+@task(max_attempts=1)
+def leave_a_transaction_open(name: str, fail: bool = False) -> None:
+    transaction.atomic().__enter__()
+    Effect.objects.create(name=name)
+    if fail:
+        raise ValueError("in the transaction")
+
+
+@task(max_attempts=1)
+def leave_autocommit_off(name: str, fail: bool = False) -> None:
+    transaction.set_autocommit(False)
+    Effect.objects.create(name=name)
+    if fail:
+        raise ValueError("with autocommit off")
+
+
+class BrokenError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@task(max_attempts=1)
+def raise_without_text() -> None:
+    raise BrokenError
+
+
+@task(max_attempts=1)
+def raise_at_length(length: int) -> None:
+    raise ValueError("x" * length)
+
+
+@task(max_attempts=1)
+def raise_what_no_database_stores() -> None:
+    raise ValueError("a\x00b\ud800c")
+
+
+@task(max_attempts=1)
+def raise_from_another() -> None:
+    try:
+        int("key")
+    except ValueError as error:
+        raise RuntimeError("because of another") from error
+
+
+@task(max_attempts=1)
+def return_nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@task(max_attempts=2, **quick)
+def steer(what: str, seconds: float) -> None:
+    """Raise what the test asks for, with a delay that may be wrong."""
+    delay = timedelta.max if seconds < -1e9 else timedelta(seconds=seconds)
+    raise Retry("later", after=delay) if what == "retry" else Snooze(delay)
+
+
+@task(takes_context=True)
+def set_checkpoint(context, value) -> None:
+    context.checkpoint = value
+
+
+@task(takes_context=True, **quick)
+def set_checkpoint_to_an_object(context) -> None:
+    context.checkpoint = object()
 
 
 def not_a_task() -> None: ...

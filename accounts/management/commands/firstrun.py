@@ -8,8 +8,11 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, call_command
+from django.db.models import Q
 
 from accounts.models import User
+
+ADMINISTRATOR = "admin@example.com"
 
 
 class Command(BaseCommand):
@@ -42,8 +45,9 @@ class Command(BaseCommand):
             addresses["Mails sent"] = f"{site}/dev/mail/"
         for name, address in addresses.items():
             self.stdout.write(f"  {name + ':':<16}{address}")
-        if settings.DEBUG and not User.objects.filter(is_superuser=True).exists():
+        first = Q(is_superuser=True) | Q(email=ADMINISTRATOR)
+        if settings.DEBUG and not User.objects.filter(first).exists():
             password = secrets.token_urlsafe(12)
-            user = User.objects.create_superuser("admin@example.com", password, display_name="Admin")
+            user = User.objects.create_superuser(ADMINISTRATOR, password, display_name="Admin")
             self.stdout.write(f"  {'Administrator:':<16}{user.email}   password: {password}   (shown once)")
         self.stdout.write("  Ctrl-C stops both.\n")

@@ -1,0 +1,39 @@
+"""What the tests of accounts share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.core.mail import EmailMultiAlternatives
+
+from accounts import tokens
+from accounts.models import User
+from tasks.models import Task
+
+
+@pytest.fixture
+def newcomer(alice: User) -> User:
+    """Alice, before she has verified her address."""
+    alice.email_verified_at = None
+    alice.save()
+    return alice
+
+
+@pytest.fixture
+def token(newcomer: User) -> str:
+    """The token of the newcomer's link."""
+    return tokens.verification_url(newcomer).rsplit("/", 2)[1]
+
+
+@pytest.fixture
+def enqueued() -> Callable[[], list[tuple[str, list[object]]]]:
+    """A function that returns the rows of tasks, oldest first, as (name of the function, args)."""
+    return lambda: [(task.task_path.rpartition(".")[2], task.args) for task in Task.objects.order_by("pk")]
+
+
+def html_of(mail: EmailMultiAlternatives) -> str:
+    """Return the HTML part."""
+    [alternative] = mail.alternatives
+    assert alternative.mimetype == "text/html"
+    return str(alternative.content)

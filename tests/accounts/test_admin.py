@@ -1,0 +1,122 @@
+"""Users in the administration."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.admin.models import LogEntry
+
+from accounts.models import User
+from tests.conftest import PASSWORD
+
+LIST = "/admin/accounts/user/"
+
+
+def text(response) -> str:
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def test_the_list_shows_all_users_and_can_be_searched_and_filtered(operator_client, alice):
+    page = text(operator_client.get(LIST))
+    assert ">alice@example.org</a>" in page
+    assert ">operator@example.org</a>" in page
+    page = text(operator_client.get(LIST, {"q": "ALICE"}))
+    assert ">alice@example.org</a>" in page
+    assert ">operator@example.org</a>" not in page
+    page = text(operator_client.get(LIST, {"is_staff__exact": "1"}))
+    assert ">alice@example.org</a>" not in page
+    assert ">operator@example.org</a>" in page
+
+
+def test_a_search_for_nothing_sensible_is_answered(operator_client, alice):
+    assert "0 users" in text(operator_client.get(LIST, {"q": "' OR 1=1 -- %"}))
+
+
+def test_a_user_can_be_added_and_log_in(operator_client, client):
+    assert "Password:" in text(operator_client.get(LIST + "add/"))
+    response = operator_client.post(
+        LIST + "add/",
+        {
+            "email": "New@Example.org",
+            "display_name": "New",
+            "language": "de",
+            "password1": PASSWORD,
+            "password2": PASSWORD,
+        },
+    )
+    user = User.objects.get(email="new@example.org")
+    assert (response.status_code, response["Location"]) == (302, f"{LIST}{user.pk}/change/")
+    assert (user.display_name, user.language, user.email_verified_at) == ("New", "de", None)
+    client.post("/accounts/login/", {"username": "new@example.org", "password": PASSWORD})
+    assert client.session["_auth_user_id"] == str(user.pk)
+
+
+def test_a_known_address_cannot_be_added_again(operator_client, alice):
+    response = operator_client.post(
+        LIST + "add/", {"email": "ALICE@example.org", "language": "en", "password1": PASSWORD, "password2": PASSWORD}
+    )
+    assert "A user with this email address exists already." in text(response)
+    assert User.objects.filter(email="alice@example.org").count() == 1
+
+
+def test_a_user_can_be_changed(operator_client, alice):
+    page = text(operator_client.get(f"{LIST}{alice.pk}/change/"))
+    assert 'value="alice@example.org"' in page
+    assert "Times" in page
+    data = {"email": "Alice.Two@example.org", "display_name": "Alice Two", "language": "de", "is_active": "on"}
+    response = operator_client.post(f"{LIST}{alice.pk}/change/", data)
+    assert (response.status_code, response["Location"]) == (302, LIST)
+    verified = alice.email_verified_at
+    alice.refresh_from_db()
+    assert (alice.email, alice.display_name, alice.language) == ("alice.two@example.org", "Alice Two", "de")
+    assert alice.check_password(PASSWORD)
+    assert alice.email_verified_at == verified
+    assert LogEntry.objects.get().change_message == '[{"changed": {"fields": ["Email address", "Name", "Language"]}}]'
+
+
+def test_what_the_site_itself_finds_out_cannot_be_changed_by_hand(operator_client, alice):
+    data = {"email": alice.email, "language": "en", "is_active": "on"}
+    times = {"email_verified_at": "", "created_at": "2001-01-01", "last_login": "2001-01-01"}
+    before = User.objects.values("email_verified_at", "created_at", "last_login").get(pk=alice.pk)
+    assert operator_client.post(f"{LIST}{alice.pk}/change/", data | times).status_code == 302
+    assert User.objects.values("email_verified_at", "created_at", "last_login").get(pk=alice.pk) == before
+
+
+def test_a_password_can_be_set(operator_client, client, alice):
+    page = f"{LIST}{alice.pk}/password/"
+    text(operator_client.get(page))
+    new = "another lamp by the sea"
+    response = operator_client.post(page, {"password1": new, "password2": new, "usable_password": "true"})
+    assert response.status_code == 302
+    alice.refresh_from_db()
+    assert alice.check_password(new)
+
+
+def test_a_user_can_be_switched_off_and_deleted(operator_client, alice):
+    data = {"email": alice.email, "display_name": "Alice", "language": "en"}
+    operator_client.post(f"{LIST}{alice.pk}/change/", data)
+    alice.refresh_from_db()
+    assert alice.is_active is False
+    text(operator_client.get(f"{LIST}{alice.pk}/delete/"))
+    assert operator_client.post(f"{LIST}{alice.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk=alice.pk).exists()
+
+
+def test_the_history_of_a_user_can_be_read(operator_client, alice):
+    text(operator_client.get(f"{LIST}{alice.pk}/history/"))
+
+
+@pytest.mark.parametrize("path", ["", "add/", "{pk}/change/", "{pk}/password/", "{pk}/delete/", "{pk}/history/"])
+def test_a_user_without_rights_sees_nothing_of_it(client, alice, path):
+    address = LIST + path.format(pk=alice.pk)
+    client.force_login(alice)
+    response = client.get(address)
+    assert (response.status_code, response["Location"]) == (302, f"/admin/login/?next={address}")
+
+
+def test_staff_without_the_permission_is_told_so(client, alice):
+    User.objects.filter(pk=alice.pk).update(is_staff=True)
+    client.force_login(alice)
+    response = client.get(LIST)
+    assert response.status_code == 403
+    assert "alice@example.org" not in response.content.decode()

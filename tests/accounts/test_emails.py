@@ -1,0 +1,147 @@
+"""The mails: what is in them, and what cannot get into them."""
+
+from __future__ import annotations
+
+import email
+import email.policy
+from email.message import EmailMessage
+
+import pytest
+from django.utils import translation
+
+from accounts import emails, tokens
+from accounts.models import User
+from tests.accounts.conftest import html_of
+
+MAILS = [emails.welcome, emails.already_registered]
+
+
+def received(mail) -> EmailMessage:
+    """Return the mail as its reader's program sees it."""
+    message = email.message_from_bytes(mail.message().as_bytes(), policy=email.policy.default)
+    assert isinstance(message, EmailMessage)
+    return message
+
+
+def link_in(mail) -> str:
+    [link] = [line for line in mail.body.splitlines() if "/accounts/" in line]
+    return link
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_a_mail_has_a_text_and_an_html_part_in_this_order(alice, make):
+    message = received(make(alice, "7"))
+    assert message.get_content_type() == "multipart/alternative"
+    assert [part.get_content_type() for part in message.iter_parts()] == ["text/plain", "text/html"]
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_the_message_id_comes_from_the_task_so_a_second_attempt_sends_the_same_mail(alice, settings, make):
+    settings.DEFAULT_FROM_EMAIL = "Steward <noreply@steward.example.org>"
+    ids = [received(make(alice, task_id))["Message-ID"] for task_id in ("7", "7", "8")]
+    assert ids == ["<task-7@steward.example.org>", "<task-7@steward.example.org>", "<task-8@steward.example.org>"]
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_the_headers_say_who_wrote_to_whom_and_that_no_answer_is_expected(alice, settings, make):
+    settings.DEFAULT_FROM_EMAIL = "Steward <noreply@steward.example.org>"
+    message = received(make(alice, "7"))
+    assert (message["From"], message["To"]) == ("Steward <noreply@steward.example.org>", "alice@example.org")
+    assert message["Auto-Submitted"] == "auto-generated"
+
+
+def test_the_welcome_has_the_link_that_verifies_in_both_parts(newcomer):
+    mail = emails.welcome(newcomer, "7")
+    assert mail.subject == "Welcome to Steward: please verify your address"
+    assert mail.body.startswith("Hello Alice,\n\nwelcome to Steward.")
+    assert "The link works once, for 3 days." in mail.body
+    link = link_in(mail)
+    assert f'href="{link}"' in html_of(mail)
+    assert tokens.user_of_verification(link.rsplit("/", 2)[1]) == newcomer
+
+
+def test_the_mail_to_a_known_address_has_the_way_to_the_login_and_no_token(alice):
+    mail = emails.already_registered(alice, "7")
+    assert mail.subject == "You already have an account at Steward"
+    assert "signed up at Steward with this address. You already have an account, so nothing was changed." in mail.body
+    assert link_in(mail) == "http://testserver/accounts/login/"
+    assert 'href="http://testserver/accounts/login/"' in html_of(mail)
+    assert "/verify/" not in mail.body + html_of(mail)
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_links_are_made_from_site_url(alice, settings, make):
+    settings.SITE_URL = "https://steward.example.org"
+    mail = make(alice, "7")
+    assert link_in(mail).startswith("https://steward.example.org/accounts/")
+    assert "testserver" not in mail.body + html_of(mail)
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_somebody_without_a_name_is_greeted_too(alice, make):
+    alice.display_name = ""
+    mail = make(alice, "7")
+    assert mail.body.startswith("Hello,\n")
+    assert "<h1>Hello,</h1>" in html_of(mail)
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_a_name_is_text_in_both_parts(alice, make):
+    alice.display_name = "<img src=x> & \"Co\" {{ user.password }}"
+    mail = make(alice, "7")
+    assert mail.body.startswith('Hello <img src=x> & "Co" {{ user.password }},\n')
+    assert "Hello &lt;img src=x&gt; &amp; &quot;Co&quot; {{ user.password }}," in html_of(mail)
+    assert "<img" not in html_of(mail)
+
+
+@pytest.mark.parametrize("make", MAILS)
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n"])
+def test_a_name_cannot_add_a_header(alice, make, end):
+    alice.display_name = f"Alice{end}Bcc: bob@example.org{end}{end}"
+    message = received(make(alice, "7"))
+    assert message["Bcc"] is None
+    assert message["To"] == "alice@example.org"
+    assert "bob" not in str(message.items())
+
+
+@pytest.mark.parametrize("make", MAILS)
+def test_the_name_of_the_site_cannot_add_a_header_and_is_escaped(alice, settings, make):
+    settings.SITE_NAME = "Tom & Co\nBcc: bob@example.org"
+    message = received(make(alice, "7"))
+    assert message["Bcc"] is None
+    assert "Tom & Co Bcc: bob@example.org" in message["Subject"]
+    assert "Tom &amp; Co" in html_of(make(alice, "7"))
+
+
+def test_a_name_of_any_script_arrives_as_it_is(alice):
+    alice.display_name = "Zoë 🦊 علی"
+    parts = [part.get_content() for part in received(emails.welcome(alice, "7")).iter_parts()]
+    assert [part.count("Zoë 🦊 علی") for part in parts] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("make", "subject", "greeting"),
+    [
+        (emails.welcome, "Willkommen bei Steward: Bitte bestätigen Sie Ihre Adresse", "Guten Tag Alice,"),
+        (emails.already_registered, "Sie haben bereits ein Konto bei Steward", "Guten Tag Alice,"),
+    ],
+)
+def test_a_mail_speaks_the_language_of_its_user_whatever_the_worker_speaks(alice, make, subject, greeting):
+    alice.language = "de"
+    with translation.override("en"):
+        mail = make(alice, "7")
+        assert translation.get_language() == "en"
+    assert mail.subject == subject
+    assert mail.body.startswith(greeting)
+    assert '<html lang="de">' in html_of(mail)
+
+
+def test_a_user_who_reads_english_gets_english_from_a_german_process(alice):
+    with translation.override("de"):
+        assert emails.welcome(alice, "7").subject == "Welcome to Steward: please verify your address"
+
+
+def test_a_mail_to_an_address_with_a_unicode_domain_can_be_sent(db, mailoutbox):
+    user = User.objects.create_user("alice@münchen.example.org")
+    emails.welcome(user, "7").send()
+    assert mailoutbox[0].message()["To"] == "alice@xn--mnchen-3ya.example.org"

@@ -1,0 +1,163 @@
+"""Login, logout, the account page."""
+
+from __future__ import annotations
+
+import pytest
+from django.test import Client
+
+from accounts.models import User
+from tests.conftest import PASSWORD
+
+NO_MATCH = "This email address and password do not match an account. Try again."
+ELSEWHERE = [
+    "https://evil.example.org/",
+    "//evil.example.org/",
+    "///evil.example.org/",
+    "https:evil.example.org",
+    "http:///evil.example.org",
+    "\\\\evil.example.org",
+    "/\\evil.example.org",
+    "javascript:alert(1)",
+    "https://testserver@evil.example.org/",
+]
+
+
+def login(client: Client, **data: str):
+    return client.post("/accounts/login/", {"username": "alice@example.org", "password": PASSWORD} | data)
+
+
+def is_logged_in(client: Client) -> bool:
+    return client.get("/accounts/").status_code == 200
+
+
+@pytest.mark.parametrize("address", ["alice@example.org", "ALICE@Example.org", " alice@example.org "])
+def test_a_user_logs_in_however_the_address_is_spelt(client, alice, address):
+    response = login(client, username=address)
+    assert (response.status_code, response["Location"]) == (302, "/accounts/")
+    assert client.session["_auth_user_id"] == str(alice.pk)
+
+
+def test_somebody_who_has_not_verified_the_address_may_log_in_and_sees_it(client, newcomer):
+    login(client)
+    page = client.get("/accounts/").content.decode()
+    assert "not verified yet" in page
+    assert "To verify your address, open the link in the mail that we sent you." in page
+
+
+def test_the_account_page_shows_the_account(client, alice):
+    client.force_login(alice)
+    page = client.get("/accounts/")
+    assert page.status_code == 200
+    for text in ("<dd>Alice</dd>", "alice@example.org", '<span class="badge good">verified</span>', "<dd>English</dd>"):
+        assert text in page.content.decode()
+    assert "no-store" in page["Cache-Control"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"password": PASSWORD + " "},
+        {"password": PASSWORD.upper()},
+        {"username": "nobody@example.org"},
+        {"username": "alice@example.org\t"[::-1]},
+        {"password": "x" * 10_000},
+    ],
+)
+def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(client, alice, wrong):
+    response = login(client, **wrong)
+    assert response.status_code == 200
+    assert response.context["form"].errors == {"__all__": [NO_MATCH]}
+    assert NO_MATCH in response.content.decode()
+    assert not is_logged_in(client)
+
+
+def test_a_user_who_is_switched_off_gets_the_same_answer_as_an_unknown_one(client, alice):
+    User.objects.update(is_active=False)
+    assert login(client).context["form"].errors == {"__all__": [NO_MATCH]}
+    assert not is_logged_in(client)
+
+
+def test_a_session_ends_when_its_user_is_switched_off(client, alice):
+    client.force_login(alice)
+    User.objects.update(is_active=False)
+    assert client.get("/accounts/")["Location"] == "/accounts/login/?next=/accounts/"
+
+
+@pytest.mark.parametrize("field", ["username", "password"])
+def test_a_nul_character_is_a_mistake_in_the_form(client, alice, field):
+    response = login(client, **{field: "alice\x00@example.org"})
+    assert response.status_code == 200
+    assert response.context["form"].errors == {field: ["Null characters are not allowed."]}
+
+
+def test_the_login_form_needs_its_csrf_token(alice):
+    client = Client(enforce_csrf_checks=True)
+    assert login(client).status_code == 403
+    assert not is_logged_in(client)
+
+
+def test_the_account_page_asks_for_a_login_and_comes_back(client, alice):
+    response = client.get("/accounts/?tab=1")
+    assert (response.status_code, response["Location"]) == (302, "/accounts/login/?next=/accounts/%3Ftab%3D1")
+    page = client.get(response["Location"]).content.decode()
+    assert '<input type="hidden" name="next" value="/accounts/?tab=1">' in page
+    assert login(client, next="/accounts/?tab=1")["Location"] == "/accounts/?tab=1"
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_a_login_never_leads_to_another_site(client, alice, address):
+    response = login(client, next=address)
+    assert (response.status_code, response["Location"]) == (302, "/accounts/")
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_neither_does_the_login_page_for_somebody_who_is_logged_in(client, alice, address):
+    client.force_login(alice)
+    response = client.get("/accounts/login/", {"next": address})
+    assert (response.status_code, response["Location"]) == (302, "/accounts/")
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_neither_does_a_logout(client, alice, address):
+    client.force_login(alice)
+    response = client.post("/accounts/logout/", {"next": address})
+    assert (response.status_code, response["Location"]) == (302, "/")
+
+
+def test_somebody_who_is_logged_in_is_sent_on(client, alice):
+    client.force_login(alice)
+    assert client.get("/accounts/login/")["Location"] == "/accounts/"
+    assert client.get("/accounts/signup/")["Location"] == "/accounts/"
+
+
+def test_a_login_changes_the_key_of_the_session(client, alice):
+    client.get("/accounts/login/")
+    session = client.session
+    session["before"] = True
+    session.save()
+    before = session.session_key
+    client.cookies["session"] = before
+    login(client)
+    assert client.session["before"] is True
+    assert client.session.session_key != before
+
+
+def test_a_logout_ends_the_session_and_leads_home(client, alice):
+    client.force_login(alice)
+    response = client.post("/accounts/logout/")
+    assert (response.status_code, response["Location"]) == (302, "/")
+    assert not is_logged_in(client)
+
+
+def test_a_logout_is_a_post_with_the_csrf_token(alice):
+    client = Client(enforce_csrf_checks=True)
+    client.force_login(alice)
+    response = client.get("/accounts/logout/")
+    assert (response.status_code, response["Allow"]) == (405, "POST, OPTIONS")
+    assert client.post("/accounts/logout/").status_code == 403
+    assert is_logged_in(client)
+
+
+def test_a_logout_after_the_session_has_ended_leads_home_too(client):
+    response = client.post("/accounts/logout/")
+    assert (response.status_code, response["Location"]) == (302, "/")

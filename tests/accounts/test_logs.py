@@ -1,0 +1,87 @@
+"""No link in the logs."""
+
+from __future__ import annotations
+
+import io
+import logging
+import logging.config
+
+import pytest
+from django.conf import settings
+from django.test import Client
+
+TOKEN = "WzEsImFsaWNlQGV4YW1wbGUub3JnIl0:1abcde:signature-_signature"
+
+
+@pytest.fixture
+def lines():
+    """The output of our console handler, as the settings make it."""
+    stream = io.StringIO()
+    console = settings.LOGGING["handlers"]["console"] | {"stream": stream}
+    handlers = {"version": 1, "disable_existing_loggers": False, "handlers": {"console": console}}
+    configured = {name: settings.LOGGING[name] for name in ("filters", "formatters")}
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    logging.config.dictConfig(handlers | configured | {"root": {"handlers": ["console"], "level": "INFO"}})
+    yield stream.getvalue
+    root.handlers, root.level = before
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "logged"),
+    [
+        (f"Not Found: /accounts/verify/{TOKEN}/", (), "Not Found: /accounts/verify/[token]/"),
+        ("Not Found: %s", (f"/accounts/verify/{TOKEN}/",), "Not Found: /accounts/verify/[token]/"),
+        (
+            '"%s" %s %s',
+            (f"GET /accounts/verify/{TOKEN}/?a=1 HTTP/1.1", "200", "1234"),
+            '"GET /accounts/verify/[token]/?a=1 HTTP/1.1" 200 1234',
+        ),
+        ("%(path)s", ({"path": f"/accounts/verify/{TOKEN}"},), "/accounts/verify/[token]"),
+        (
+            "two: %s and %s",
+            (f"http://testserver/accounts/verify/{TOKEN}/", f"'/accounts/verify/{TOKEN}'"),
+            "two: http://testserver/accounts/verify/[token]/ and '/accounts/verify/[token]'",
+        ),
+        ("nothing to hide in %s", ("/accounts/login/?next=/accounts/",), "/accounts/login/?next=/accounts/"),
+    ],
+)
+def test_a_link_is_logged_without_its_token(lines, message, arguments, logged):
+    logging.getLogger("django.server").warning(message, *arguments)
+    assert logged in lines()
+    assert TOKEN not in lines()
+
+
+def test_a_request_with_a_link_is_logged_without_its_token(lines, client, token):
+    client.get(f"/accounts/verify/{token}x/")
+    client.put(f"/accounts/verify/{token}/")
+    assert "Not Found: /accounts/verify/[token]/" in lines()
+    assert "Method Not Allowed (PUT): /accounts/verify/[token]/" in lines()
+    assert token not in lines()
+
+
+def test_a_link_that_is_refused_by_the_csrf_check_is_logged_without_its_token(lines, token):
+    Client(enforce_csrf_checks=True).post(f"/accounts/verify/{token}/")
+    assert "Forbidden (CSRF cookie not set.): /accounts/verify/[token]/" in lines()
+    assert token not in lines()
+
+
+def test_a_log_line_with_arguments_that_do_not_fit_is_reported_and_harms_nobody(lines, capsys):
+    logging.getLogger("steward").warning("%d", "text")
+    assert "--- Logging error ---" in capsys.readouterr().err
+    assert lines() == ""
+
+
+def test_static_files_are_logged_only_when_something_is_wrong_with_them(lines):
+    logger = logging.getLogger("django.server")
+    logger.info('"%s" %s %s', "GET /static/steward.css HTTP/1.1", "200", "1234")
+    assert lines() == ""
+    logger.warning('"%s" %s %s', "GET /static/missing.css HTTP/1.1", "404", "1234")
+    logger.info('"%s" %s %s', "GET / HTTP/1.1", "200", "1234")
+    assert '"GET /static/missing.css HTTP/1.1" 404 1234' in lines()
+    assert '"GET / HTTP/1.1" 200 1234' in lines()
+
+
+def test_every_handler_of_the_settings_has_the_filter():
+    assert [name for name, handler in settings.LOGGING["handlers"].items() if "redact" not in handler["filters"]] == []
+    assert settings.LOGGING["filters"] == {"redact": {"()": "accounts.logs.RedactTokens"}}

@@ -1,0 +1,205 @@
+"""The parts of an end-to-end test, all real: gunicorn, qcluster, an SMTP server, Chromium."""
+
+from __future__ import annotations
+
+import email.policy
+import fcntl
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from email.message import EmailMessage
+from email.parser import BytesParser
+from pathlib import Path
+
+import pytest
+from aiosmtpd.controller import Controller
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+
+from tests.processes import ROOT, Process, database_url, until
+
+
+@pytest.fixture(scope="session")
+def static_files() -> None:
+    """Collect the static files once, as a deployment does."""
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"}
+    command = [sys.executable, "manage.py", "collectstatic", "--noinput", "-v0"]
+    (ROOT / "var").mkdir(exist_ok=True)
+    with (ROOT / "var" / "collectstatic.lock").open("w") as lock:  # two processes of tests would overwrite each other
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+
+
+class MailServer:
+    """A real SMTP server on a port of its own. It can go away and come back."""
+
+    def __init__(self) -> None:
+        self.port = free_port()
+        self.mails: list[EmailMessage] = []
+        self.refuse_next = 0
+
+    async def handle_DATA(self, server, session, envelope) -> str:
+        if self.refuse_next:
+            self.refuse_next -= 1
+            return "451 try again later"
+        self.mails.append(BytesParser(policy=email.policy.default).parsebytes(envelope.content))
+        return "250 OK"
+
+    def start(self) -> None:
+        self.controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self.controller.start()
+
+    def stop(self) -> None:
+        self.controller.stop(no_assert=True)
+
+    def mail_to(self, address: str, seconds: float = 20) -> EmailMessage:
+        """Wait for a mail to the address and return the first."""
+        return until(lambda: next((mail for mail in self.mails if mail["To"] == address), None), seconds, "a mail")
+
+
+@pytest.fixture
+def mail_server():
+    server = MailServer()
+    server.start()
+    yield server
+    server.stop()
+
+
+@dataclass
+class Site:
+    """A site behind gunicorn, its cluster, and what both are told."""
+
+    url: str
+    port: int
+    environment: dict[str, str]
+    web: Process
+    cluster: Process
+    started: list[Process] = field(default_factory=list)
+
+    def signup_json(self, **data: str) -> tuple[int, dict]:
+        """Sign up as an API client does; return the status and the body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection.request("POST", "/accounts/signup/", json.dumps(data), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, json.loads(response.read())
+
+
+@pytest.fixture
+def make_site(transactional_db, static_files, tmp_path):
+    """A function that starts a site, by default with its cluster."""
+    started: list[Process] = []
+
+    def make(smtp_port: int, wsgi: str = "config.wsgi", with_cluster: bool = True) -> Site:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        environment = {
+            "DATABASE_URL": database_url(),
+            "EMAIL_URL": f"smtp://127.0.0.1:{smtp_port}",
+            "SITE_URL": url,
+            "TASKS_POLL": "0.05",
+            "TASKS_SHUTDOWN_GRACE": "5",
+        }
+        gunicorn = [
+            sys.executable,
+            "-m",
+            "gunicorn",
+            wsgi,
+            "--bind",
+            f"127.0.0.1:{port}",
+            "--workers",
+            "2",
+            "--no-control-socket",
+        ]
+        web = Process(tmp_path / "web.log", *gunicorn, **environment)
+        cluster = Process(tmp_path / "cluster.log", sys.executable, "manage.py", "qcluster", **environment)
+        site = Site(url, port, environment, web, cluster)
+        started.append(web.start())
+        until(lambda: is_open(port), 20, "the site answers")
+        if with_cluster:
+            started.append(cluster.start())
+        return site
+
+    yield make
+    for process in started:
+        process.stop()
+        print(process.log())
+
+
+@pytest.fixture
+def site(make_site, mail_server) -> Site:
+    return make_site(mail_server.port)
+
+
+class Browser(webdriver.Chrome):
+    """Chromium, with the few words the tests need. Console errors (a CSP violation is one) fail the test."""
+
+    def fill(self, **fields: str) -> None:
+        for name, value in fields.items():
+            element = self.find_element(By.NAME, name)
+            element.clear()
+            element.send_keys(value)
+
+    def press(self, text: str) -> None:
+        """Press the button or follow the link in the main part of the page."""
+        path = (
+            f"//main//*[(self::button or self::a or self::input) and (normalize-space()='{text}' or @value='{text}')]"
+        )
+        self.find_element(By.XPATH, path).click()
+
+    @property
+    def text(self) -> str:
+        return self.find_element(By.TAG_NAME, "body").text
+
+    def errors(self) -> list[str]:
+        return [entry["message"] for entry in self.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture
+def browser(request, tmp_path: Path):
+    options = webdriver.ChromeOptions()
+    options.binary_location = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    for switch in (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+        "--disable-dev-shm-usage", "--disable-background-networking", "--disable-component-update", "--lang=en",
+        "--window-size=1280,1000", f"--user-data-dir={tmp_path / 'chromium'}",
+    ):  # fmt: skip
+        options.add_argument(switch)
+    options.add_experimental_option("prefs", {"intl.accept_languages": "en"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    service = webdriver.ChromeService(os.environ.get("CHROMEDRIVER", "/usr/bin/chromedriver"))
+    driver = Browser(options=options, service=service)
+    driver.implicitly_wait(5)
+    yield driver
+    problems = driver.errors()
+    if getattr(request.node, "failed", False) or problems:
+        driver.save_screenshot(str(tmp_path / "browser.png"))
+        print(f"{driver.current_url}\n{driver.text}\nscreenshot: {tmp_path / 'browser.png'}")
+    driver.quit()
+    assert problems == []
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    item.failed = report.failed
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _quick_settings() -> None:
+    """Leave the settings as they are: users are made here and log in at the real site."""

@@ -1,0 +1,95 @@
+"""The main job in Chromium."""
+
+from __future__ import annotations
+
+import pytest
+from selenium.webdriver.common.by import By
+
+from accounts.models import User
+from tasks.models import Task
+from tests.conftest import PASSWORD
+from tests.processes import until
+from tests.work import tasks as work
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_person_signs_up_verifies_the_address_and_logs_in(site, mail_server, browser):
+    browser.get(site.url)
+    browser.press("Create an account")
+    browser.fill(display_name="New", email="New@Example.org", password=PASSWORD)
+    browser.press("Sign up")
+    assert browser.current_url == f"{site.url}/accounts/signup/check-inbox/"
+    assert "Check your inbox" in browser.text
+
+    text = mail_server.mail_to("new@example.org").get_body(("plain",)).get_content()
+    (link,) = [line for line in text.splitlines() if "/accounts/verify/" in line]
+    browser.get(link)
+    assert User.objects.get().email_verified_at is None  # opening the link is not enough
+    browser.press("Verify my address")
+    assert "Your email address is verified." in browser.text
+    assert User.objects.get().email_verified_at is not None
+
+    browser.fill(username="new@example.org", password=PASSWORD)
+    browser.press("Log in")
+    assert browser.current_url == f"{site.url}/accounts/"
+    assert "new@example.org verified" in browser.text.replace("\n", " ")
+
+    browser.get(link)
+    assert "Already verified" in browser.text
+    browser.find_element(By.XPATH, "//nav//button").click()
+    assert browser.current_url == f"{site.url}/"
+
+
+def test_a_form_with_mistakes_comes_back_with_what_was_typed_and_what_is_missing(site, browser):
+    browser.get(f"{site.url}/accounts/signup/")
+    browser.fill(display_name="New", email="new@example.org", password="short")
+    browser.press("Sign up")
+    password = browser.find_element(By.NAME, "password")
+    assert password.get_attribute("aria-invalid") == "true"
+    assert password.get_attribute("value") == ""
+    described_by = (password.get_attribute("aria-describedby") or "").split()
+    texts = [browser.find_element(By.ID, id_).text for id_ in described_by]
+    assert "This password is too short. It must contain at least 12 characters." in texts
+    assert browser.find_element(By.NAME, "email").get_attribute("value") == "new@example.org"
+    assert browser.find_element(By.CSS_SELECTOR, "[role=alert]").is_displayed()
+    assert User.objects.count() == 0
+
+
+def test_pages_fit_a_telephone_and_have_one_heading_and_a_label_for_each_field(site, browser):
+    browser.set_window_size(400, 800)
+    for path in ("/", "/accounts/signup/", "/accounts/login/", "/accounts/signup/check-inbox/", "/nowhere/"):
+        browser.get(site.url + path)
+        wider = browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
+        assert wider <= 0, path
+        assert len(browser.find_elements(By.TAG_NAME, "h1")) == 1, path
+        for field in browser.find_elements(By.CSS_SELECTOR, "main input:not([type=hidden])"):
+            label = browser.find_element(By.CSS_SELECTOR, f"label[for='{field.get_attribute('id')}']")
+            assert label.text, path
+        browser.get_log("browser")  # the 404 itself is logged as an error
+
+
+def test_an_operator_reads_why_a_task_failed_retries_it_and_it_succeeds(site, browser, operator, tmp_path):
+    cause = tmp_path / "missing.txt"
+    result = work.fail_while_missing.enqueue(str(cause))
+    until(lambda: Task.objects.get(pk=result.id).status == "FAILED")
+
+    browser.get(f"{site.url}/admin/tasks/failedtask/")
+    browser.fill(username=operator.email, password=PASSWORD)
+    browser.press("Log in")
+    summary = browser.find_element(By.CSS_SELECTOR, "details.task-error summary")
+    assert summary.text.startswith("FileNotFoundError: ")
+    summary.click()
+    traceback = browser.find_element(By.CSS_SELECTOR, "details.task-error pre")
+    assert "return Path(path).read_text()" in traceback.text
+    assert "tasks/runner.py" not in traceback.text
+
+    cause.write_text("here it is")
+    browser.find_element(By.NAME, "_selected_action").click()
+    browser.find_element(By.CSS_SELECTOR, "select[name=action] option[value=retry]").click()
+    browser.find_element(By.CSS_SELECTOR, "button[name=index]").click()
+    assert "Done for 1 task." in browser.text
+    task = until(lambda: Task.objects.filter(pk=result.id, status="SUCCESSFUL").first())
+    assert (task.return_value, task.attempts) == ("here it is", 4)
+    browser.get(f"{site.url}/admin/tasks/task/{task.pk}/change/")
+    assert "here it is" in browser.text

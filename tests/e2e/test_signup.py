@@ -1,0 +1,86 @@
+"""The main job without a browser: real processes, a real SMTP server, JSON as an API client sends it."""
+
+from __future__ import annotations
+
+import http.client
+import statistics
+import time
+
+import pytest
+
+from accounts.models import User
+from tasks.models import Task
+from tests.conftest import PASSWORD
+from tests.e2e.conftest import MailServer, free_port
+from tests.processes import until
+
+ACCEPTED = (202, {"status": "accepted", "detail": "We have sent you an email. Open the link in it."})
+
+
+def test_a_signup_is_answered_at_once_and_the_mail_comes_from_the_background(site, mail_server):
+    assert site.signup_json(email="New@Example.org", display_name="New", password=PASSWORD) == ACCEPTED
+    mail = mail_server.mail_to("new@example.org")
+    task = Task.objects.get()
+    assert mail["Subject"] == "Welcome to Steward: please verify your address"
+    assert mail["Message-ID"] == f"<task-{task.pk}@127.0.0.1>"
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
+    assert f"{site.url}/accounts/verify/" in mail.get_body(("plain",)).get_content()
+
+
+def test_a_known_address_gets_the_same_answer_and_a_mail_that_says_so(site, mail_server, alice):
+    assert site.signup_json(email="ALICE@example.org", display_name="Mallory", password=PASSWORD) == ACCEPTED
+    mail = mail_server.mail_to(alice.email)
+    assert mail["Subject"] == "You already have an account at Steward"
+    assert "Mallory" not in mail.as_string()
+    assert User.objects.get().display_name == "Alice"
+
+
+def test_a_mail_server_that_is_away_is_not_noticed_by_a_signup_and_gets_the_mail_when_it_is_back(make_site):
+    server = MailServer()
+    site = make_site(server.port)
+
+    def signup(number: int) -> float:
+        began = time.monotonic()
+        assert site.signup_json(email=f"user{number}@example.org", display_name="", password=PASSWORD) == ACCEPTED
+        return time.monotonic() - began
+
+    signup(0)
+    away = statistics.median(signup(number) for number in range(1, 8))
+    until(lambda: Task.objects.filter(status="READY", attempts__gte=1).exists(), what="an attempt has failed")
+    server.start()
+    try:
+        back = statistics.median(signup(number) for number in range(8, 15))
+        server.mail_to("user0@example.org", 60)
+    finally:
+        server.stop()
+    assert away < 2 * back + 0.1, f"a signup takes {away:.3f} s while the mail server is away, {back:.3f} s otherwise"
+
+
+def test_a_mail_server_that_says_later_gets_the_same_mail_again(site, mail_server):
+    mail_server.refuse_next = 1
+    site.signup_json(email="new@example.org", display_name="", password=PASSWORD)
+    mail = mail_server.mail_to("new@example.org", 40)
+    task = until(lambda: Task.objects.filter(status="SUCCESSFUL").first())
+    assert task.attempts == 2
+    assert mail["Message-ID"] == f"<task-{task.pk}@127.0.0.1>"
+    assert "SMTPDataError" in task.errors.get().exception_path
+
+
+def test_a_process_that_dies_before_the_commit_leaves_neither_the_user_nor_the_task(make_site):
+    site = make_site(free_port(), wsgi="tests.e2e.dying_site", with_cluster=False)
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionResetError)):
+        site.signup_json(email="new@example.org", display_name="", password=PASSWORD)
+    assert (User.objects.count(), Task.objects.count()) == (0, 0)
+
+
+def test_no_log_line_has_a_token_or_a_password(site, mail_server):
+    site.signup_json(email="new@example.org", display_name="", password=PASSWORD)
+    text = mail_server.mail_to("new@example.org").get_body(("plain",)).get_content()
+    token = text.split("/accounts/verify/")[1].split("/")[0]
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=20)
+    connection.request("GET", f"/accounts/verify/{token}/nowhere")
+    assert connection.getresponse().status == 404
+    logs = until(lambda: "/accounts/verify/" in site.web.log() and site.web.log() + site.cluster.log())
+    assert "[token]" in logs
+    assert token not in logs
+    assert PASSWORD not in logs

@@ -1,0 +1,456 @@
+"""Claim, start, release, finish, rescue."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+
+import pytest
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from tasks import leases
+from tasks.exceptions import LeaseLost
+from tasks.functions import registry
+from tasks.leases import Failure
+from tasks.models import Cluster, Queue, Task, TaskError
+from tests.tasks import rows
+from tests.tasks.rows import at_the_same_time
+
+pytestmark = pytest.mark.django_db
+
+BROKEN = Failure(TaskError.Kind.EXCEPTION, "builtins.ValueError", "no luck", "Traceback ...")
+
+
+def claim(limit: int = 10, queues=("default", "mail"), paths=registry, holder: Cluster | None = None):
+    return leases.claim((holder or rows.cluster_row()).pk, limit, queues, paths)
+
+
+def claim_ids(*args, **kwargs) -> list[int]:
+    return [lease.task_id for lease in claim(*args, **kwargs)]
+
+
+def seconds_from_now(task: Task) -> float:
+    return (task.run_after - timezone.now()).total_seconds()
+
+
+# claim ---------------------------------------------------------------------------------------------------------------
+
+
+def test_claim_leases_due_rows_and_leaves_them_ready():
+    task, holder = rows.ready(), rows.cluster_row()
+    (lease,) = claim(holder=holder)
+    task.refresh_from_db()
+    assert (lease.task_id, lease.lease_id, lease.task_path) == (task.pk, task.lease_id, "tests.work.tasks.add")
+    assert (task.status, task.attempts, task.cluster_id) == ("READY", 0, holder.pk)
+    assert task.leased_at is not None
+
+
+def test_claim_takes_the_highest_priority_then_the_oldest_run_after_then_the_lowest_id():
+    late = rows.ready(due_in=-10)
+    early = rows.ready(due_in=-20)
+    low, high = rows.ready(priority=-1, due_in=-99), rows.ready(priority=1)
+    Task.objects.filter(pk__in=[low.pk]).update(run_after=low.run_after)
+    twins = [rows.ready(due_in=-30) for _ in range(2)]
+    Task.objects.filter(pk=twins[1].pk).update(run_after=twins[0].run_after)
+    order = [high.pk, twins[0].pk, twins[1].pk, early.pk, late.pk, low.pk]
+    assert claim_ids(limit=2) == order[:2]
+    assert claim_ids() == order[2:]
+
+
+def test_claim_takes_no_more_than_its_limit_and_nothing_twice():
+    for _ in range(5):
+        rows.ready()
+    first, second = claim_ids(limit=3), claim_ids(limit=3)
+    assert (len(first), len(second), set(first) & set(second)) == (3, 2, set())
+    assert claim_ids(limit=3) == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_clusters_that_claim_at_the_same_time_share_the_rows():
+    for _ in range(40):
+        rows.ready()
+    holder = rows.cluster_row()
+    claims = at_the_same_time(4, lambda: [claim_ids(limit=5, holder=holder) for _round in range(4)])
+    taken = [task_id for rounds in claims for ids in rounds for task_id in ids]
+    assert sorted(taken) == sorted(Task.objects.values_list("pk", flat=True))
+
+
+def test_claim_takes_nothing_that_is_not_due_not_ready_or_leased():
+    rows.ready(due_in=60)
+    rows.claimed()
+    rows.running()
+    rows.successful()
+    rows.failed()
+    assert claim() == []
+
+
+def test_claim_takes_only_from_the_queues_it_is_given():
+    mail, default = rows.ready(queue_name="mail"), rows.ready()
+    assert claim_ids(queues=["mail"]) == [mail.pk]
+    assert claim_ids(queues=[]) == []
+    assert claim_ids(queues=["default"]) == [default.pk]
+
+
+def test_claim_takes_only_functions_that_it_is_given():
+    rows.ready("gone", priority=100)
+    known = rows.ready()
+    assert claim_ids(limit=1) == [known.pk]
+    assert claim_ids(paths=[]) == []
+
+
+def test_a_paused_queue_is_left_alone_until_its_time_is_over():
+    for name, until in [("paused", None), ("for an hour", 3600), ("no longer", -1)]:
+        Queue.objects.create(
+            name=name,
+            paused_at=Now(),
+            paused_until=None if until is None else timezone.now() + timedelta(seconds=until),
+        )
+        rows.ready(queue_name=name, priority=9)
+    rows.ready(queue_name="never paused")
+    queues = ["paused", "for an hour", "no longer", "never paused"]
+    taken = Task.objects.filter(pk__in=claim_ids(queues=queues))
+    assert sorted(taken.values_list("queue_name", flat=True)) == ["never paused", "no longer"]
+
+
+def test_a_name_with_a_quote_is_a_name():
+    task = rows.ready(queue_name='o\'clock "5"')
+    assert claim_ids(queues=['o\'clock "5"']) == [task.pk]
+
+
+# start ---------------------------------------------------------------------------------------------------------------
+
+
+def test_start_counts_the_attempt_and_gives_the_worker_what_it_needs():
+    task = rows.claimed(args=[1, "ä"], kwargs={"b": [None]}, max_attempts=4)
+    attempt = leases.start(task.pk, task.lease_id, "host-a:9")
+    task.refresh_from_db()
+    assert attempt == leases.Attempt(
+        task.pk, task.lease_id, "host-a:9", "tests.work.tasks.add", [1, "ä"], {"b": [None]}, 1, 4
+    )
+    assert (task.status, task.attempts, task.worker_ids) == ("RUNNING", 1, ["host-a:9"])
+    assert task.started_at == task.last_attempted_at is not None
+
+
+def test_a_later_attempt_keeps_the_start_of_the_first():
+    first_start = timezone.now() - timedelta(hours=1)
+    task = rows.claimed(attempts=1, worker_ids=["host-a:1"], started_at=first_start, last_attempted_at=first_start)
+    attempt = leases.start(task.pk, task.lease_id, "host-a:2")
+    task.refresh_from_db()
+    assert attempt is not None
+    assert attempt.number == 2
+    assert (task.started_at, task.worker_ids) == (first_start, ["host-a:1", "host-a:2"])
+    assert task.last_attempted_at > first_start + timedelta(minutes=59)
+
+
+def test_a_stale_lease_starts_nothing():
+    task = rows.claimed()
+    before = rows.state(task)
+    assert leases.start(task.pk, uuid.uuid4(), "host-a:9") is None
+    assert leases.start(task.pk + 1, task.lease_id, "host-a:9") is None
+    assert rows.state(task) == before
+
+
+@pytest.mark.parametrize("build", [rows.running, rows.successful, rows.failed, rows.ready])
+def test_a_row_that_is_not_claimed_cannot_be_started(build):
+    task = build()
+    before = rows.state(task)
+    assert leases.start(task.pk, task.lease_id or uuid.uuid4(), "host-a:9") is None
+    assert rows.state(task) == before
+
+
+# finish --------------------------------------------------------------------------------------------------------------
+
+
+def test_succeed_ends_the_lease_and_keeps_the_value():
+    task = rows.running()
+    leases.succeed(rows.attempt_of(task), '{"a": [1, "ä"]}')
+    task.refresh_from_db()
+    assert (task.status, task.return_value) == ("SUCCESSFUL", {"a": [1, "ä"]})
+    assert (task.lease_id, task.leased_at, task.cluster_id) == (None, None, None)
+    assert task.finished_at is not None
+
+
+def test_a_failure_with_attempts_left_is_kept_and_the_task_waits_for_its_backoff():
+    task = rows.running(max_attempts=2)
+    assert leases.fail(rows.attempt_of(task), BROKEN, timedelta(minutes=10)) is True
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.lease_id, task.finished_at) == ("READY", 1, None, None)
+    assert 590 < seconds_from_now(task) < 610
+    kept = TaskError.objects.get(task=task)
+    assert (kept.attempt, kept.kind, kept.exception_path, kept.message, kept.traceback, kept.worker_id) == (
+        1, "exception", "builtins.ValueError", "no luck", "Traceback ...", rows.WORKER,
+    )  # fmt: skip
+
+
+def test_the_failure_of_the_last_attempt_is_final():
+    task = rows.running(max_attempts=1)
+    assert leases.fail(rows.attempt_of(task), BROKEN, timedelta()) is False
+    task.refresh_from_db()
+    assert (task.status, task.lease_id, task.discarded_at) == ("FAILED", None, None)
+    assert task.finished_at is not None
+    assert rows.errors_of(task) == [(1, "exception", "no luck")]
+
+
+def test_a_failure_without_a_delay_is_final_whatever_attempts_are_left():
+    task = rows.running(max_attempts=9)
+    assert leases.fail(rows.attempt_of(task), BROKEN, None, on_purpose=True) is False
+    task.refresh_from_db()
+    assert task.status == "FAILED"
+    assert task.discarded_at is not None
+
+
+def test_an_error_that_postgresql_could_not_store_is_kept_with_replacements():
+    task = rows.running()
+    leases.fail(rows.attempt_of(task), Failure(TaskError.Kind.EXCEPTION, "x" * 300, "a\x00b", "c\x00d"), None)
+    kept = TaskError.objects.get(task=task)
+    assert (kept.exception_path, kept.message, kept.traceback) == ("x" * 255, "a\ufffdb", "c\ufffdd")
+
+
+def test_give_back_undoes_the_attempt():
+    task = rows.running(attempts=2, worker_ids=["host-a:1", rows.WORKER])
+    leases.give_back(rows.attempt_of(task), timedelta(minutes=5))
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.worker_ids, task.lease_id) == ("READY", 1, ["host-a:1"], None)
+    assert 290 < seconds_from_now(task) < 310
+    assert rows.errors_of(task) == []
+
+
+def test_give_back_keeps_why_if_it_is_told():
+    task = rows.running()
+    leases.give_back(rows.attempt_of(task), timedelta(), Failure(TaskError.Kind.INTERRUPTED, message="stopped"))
+    assert rows.errors_of(task) == [(1, "interrupted", "stopped")]
+
+
+FINISHES = {
+    "succeed": lambda attempt: leases.succeed(attempt, "1"),
+    "fail": lambda attempt: leases.fail(attempt, BROKEN, timedelta()),
+    "fail for good": lambda attempt: leases.fail(attempt, BROKEN, None),
+    "give back": lambda attempt: leases.give_back(attempt, timedelta(), BROKEN),
+}
+
+
+@pytest.mark.parametrize("finish", FINISHES.values(), ids=FINISHES)
+@pytest.mark.parametrize("taken", ["running elsewhere", "claimed elsewhere", "waiting", "successful", "failed"])
+def test_a_late_finisher_changes_nothing(finish, taken):
+    task = rows.running()
+    late = rows.attempt_of(task)
+    other = {"lease_id": uuid.uuid4(), "leased_at": Now(), "cluster": rows.cluster_row(pid=2)}
+    free = {"lease_id": None, "leased_at": None, "cluster": None}
+    Task.objects.filter(pk=task.pk).update(
+        **{
+            "running elsewhere": other | {"attempts": 2, "worker_ids": [rows.WORKER, "host-b:2"]},
+            "claimed elsewhere": other | {"status": "READY"},
+            "waiting": free | {"status": "READY"},
+            "successful": free | {"status": "SUCCESSFUL", "finished_at": Now(), "return_value": 7},
+            "failed": free | {"status": "FAILED", "finished_at": Now()},
+        }[taken]
+    )
+    before = rows.state(task)
+
+    with pytest.raises(LeaseLost) as lost:
+        finish(late)
+
+    assert str(lost.value) == f"task {task.pk}: attempt 1 was given to another worker"
+    assert rows.state(task) == before
+    assert rows.errors_of(task) == []
+
+
+def test_the_outcome_that_came_too_late_is_kept_as_superseded():
+    task = rows.running()
+    before = rows.state(task)
+    leases.refuse(rows.attempt_of(task), "Attempt 1 came too late.")
+    assert rows.state(task) == before
+    assert rows.errors_of(task) == [(1, "superseded", "Attempt 1 came too late.")]
+
+
+# release -------------------------------------------------------------------------------------------------------------
+
+
+def test_release_gives_back_what_the_cluster_claimed_and_did_not_start():
+    mine, other = rows.cluster_row(), rows.cluster_row(pid=2)
+    claimed, running = rows.claimed(holder=mine, age=1), rows.running(holder=mine, age=1)
+    theirs = rows.claimed(holder=other, age=1)
+    before = rows.state(running), rows.state(theirs)
+
+    assert leases.release(mine.pk) == 1
+
+    claimed.refresh_from_db()
+    assert (claimed.status, claimed.lease_id, claimed.leased_at, claimed.cluster_id) == ("READY", None, None, None)
+    assert (rows.state(running), rows.state(theirs)) == before
+
+
+def test_release_takes_only_what_was_claimed_that_long_ago():
+    holder = rows.cluster_row()
+    old, new = rows.claimed(holder=holder, age=10), rows.claimed(holder=holder, age=1)
+    assert leases.release(holder.pk, older_than=timedelta(seconds=5)) == 1
+    assert list(Task.objects.waiting()) == [old]
+    assert rows.state(new)["lease_id"] == new.lease_id
+
+
+# heartbeat -----------------------------------------------------------------------------------------------------------
+
+
+def age_of(cluster: Cluster) -> float:
+    return (timezone.now() - Cluster.objects.get(pk=cluster.pk).heartbeat_at).total_seconds()
+
+
+def test_a_heartbeat_makes_the_row_of_the_cluster_and_keeps_it_fresh():
+    cluster = Cluster(host="host-a", pid=1, queues=["mail"])
+    leases.heartbeat(cluster)
+    Cluster.objects.update(heartbeat_at=Now() - timedelta(seconds=60))
+    cluster.workers = [2, 3]
+    leases.heartbeat(cluster)
+    assert Cluster.objects.get().workers == [2, 3]
+    assert age_of(cluster) < 5
+
+
+def test_the_row_of_a_cluster_that_was_taken_for_dead_comes_back_fresh():
+    cluster = rows.cluster_row(heartbeat_age=60)
+    Cluster.objects.all().delete()
+    leases.heartbeat(cluster)
+    assert age_of(cluster) < 5
+    assert Cluster.objects.get().started_at == cluster.started_at
+
+
+# rescue --------------------------------------------------------------------------------------------------------------
+
+LOST = f"The worker {rows.WORKER} ended without a word: killed, out of memory, or its machine went away."
+KILLED = "The code did not stop when its time was up, so its worker was killed."
+
+
+def test_the_task_of_a_lost_worker_is_due_again_and_its_attempt_counts():
+    holder = rows.cluster_row()
+    task = rows.running(holder=holder, max_attempts=2)
+    assert leases.rescue_lost_workers(holder.pk, {"host-a:1"}.__contains__) == 1
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.worker_ids, task.lease_id) == ("READY", 1, [rows.WORKER], None)
+    assert list(Task.objects.due()) == [task]
+    assert rows.errors_of(task) == [(1, "lost", LOST)]
+    assert TaskError.objects.get().exception_path == "tasks.exceptions.WorkerLost"
+
+
+def test_the_task_of_a_lost_worker_fails_if_it_was_the_last_attempt():
+    holder = rows.cluster_row()
+    task = rows.running(holder=holder, max_attempts=1)
+    assert leases.rescue_lost_workers(holder.pk, lambda worker: False) == 1
+    task.refresh_from_db()
+    assert task.status == "FAILED"
+
+
+def test_tasks_of_living_workers_and_of_other_clusters_are_left_alone():
+    holder = rows.cluster_row()
+    alive, theirs, claimed = rows.running(holder=holder), rows.running(), rows.claimed(holder=holder)
+    before = [rows.state(task) for task in (alive, theirs, claimed)]
+    assert leases.rescue_lost_workers(holder.pk, {rows.WORKER}.__contains__) == 0
+    assert [rows.state(task) for task in (alive, theirs, claimed)] == before
+
+
+def test_the_latest_worker_is_the_one_that_counts():
+    holder = rows.cluster_row()
+    rows.running(holder=holder, attempts=2, worker_ids=["gone", rows.WORKER])
+    assert leases.rescue_lost_workers(holder.pk, {rows.WORKER}.__contains__) == 0
+
+
+def test_a_worker_that_was_killed_because_time_was_up_is_a_timeout():
+    holder = rows.cluster_row()
+    task = rows.running(holder=holder, max_attempts=2)
+    assert leases.rescue_lost_workers(holder.pk, lambda worker: False, frozenset([rows.WORKER])) == 1
+    task.refresh_from_db()
+    assert task.status == "READY"
+    assert rows.errors_of(task) == [(1, "timeout", KILLED)]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "status"),
+    [
+        (["lost", "lost"], "FAILED"),
+        (["exception", "lost", "lost"], "FAILED"),
+        (["lost"], "READY"),
+        (["lost", "exception"], "READY"),
+        (["lost", "lost", "exception"], "READY"),
+        (["lost", "exception", "lost"], "READY"),
+        (["lost", "timeout"], "READY"),
+    ],
+)
+def test_the_third_lost_attempt_in_a_row_is_the_last(earlier, status):
+    holder, number = rows.cluster_row(), len(earlier) + 1
+    task = rows.running(holder=holder, attempts=number, worker_ids=[rows.WORKER] * number, max_attempts=100)
+    for attempt, kind in enumerate(earlier, start=1):
+        rows.error(task, attempt, kind)
+    leases.rescue_lost_workers(holder.pk, lambda worker: False)
+    task.refresh_from_db()
+    assert (task.status, task.lease_id) == (status, None)
+    assert rows.errors_of(task)[-1] == (number, "lost", LOST)
+
+
+def test_a_timeout_that_had_to_be_killed_does_not_count_as_lost():
+    holder = rows.cluster_row()
+    task = rows.running(holder=holder, attempts=3, worker_ids=[rows.WORKER] * 3, max_attempts=100)
+    rows.error(task, 1, "lost")
+    rows.error(task, 2, "lost")
+    leases.rescue_lost_workers(holder.pk, lambda worker: False, frozenset([rows.WORKER]))
+    task.refresh_from_db()
+    assert task.status == "READY"
+
+
+def test_leases_of_a_cluster_without_a_fresh_heartbeat_are_taken(settings):
+    settings.TASKS_LEASE = 15
+    dead, alive = rows.cluster_row(heartbeat_age=16), rows.cluster_row(heartbeat_age=10, pid=2)
+    claimed, running = rows.claimed(holder=dead), rows.running(holder=dead)
+    theirs = [rows.claimed(holder=alive), rows.running(holder=alive)]
+    before = [rows.state(task) for task in theirs]
+
+    assert leases.rescue_dead_clusters() == 2
+
+    claimed.refresh_from_db()
+    running.refresh_from_db()
+    assert (claimed.status, claimed.attempts, claimed.lease_id) == ("READY", 0, None)
+    assert rows.errors_of(claimed) == []
+    assert (running.status, running.attempts, running.lease_id) == ("READY", 1, None)
+    assert rows.errors_of(running) == [(1, "lost", LOST)]
+    assert [rows.state(task) for task in theirs] == before
+    assert list(Cluster.objects.all()) == [alive]
+
+
+def test_leases_of_a_cluster_that_has_no_row_any_more_are_taken():
+    holder = rows.cluster_row()
+    task = rows.claimed(holder=holder)
+    Cluster.objects.all().delete()
+    assert leases.rescue_dead_clusters() == 1
+    assert list(Task.objects.waiting()) == [task]
+
+
+def test_the_lease_time_is_a_setting(settings):
+    settings.TASKS_LEASE = 60
+    rows.claimed(holder=rows.cluster_row(heartbeat_age=50))
+    assert leases.rescue_dead_clusters() == 0
+    settings.TASKS_LEASE = 40
+    assert leases.rescue_dead_clusters() == 1
+
+
+def test_the_dead_worker_that_was_only_asleep_finds_its_lease_gone():
+    task = rows.running(holder=rows.cluster_row(heartbeat_age=3600))
+    leases.rescue_dead_clusters()
+    with pytest.raises(LeaseLost):
+        leases.succeed(rows.attempt_of(task), "1")
+    (lease,) = claim()
+    assert lease.lease_id != task.lease_id
+
+
+def test_sign_off_takes_no_attempt_from_what_still_ran_and_leaves_no_row_of_the_cluster():
+    holder, other = rows.cluster_row(), rows.cluster_row(pid=2)
+    running, claimed = rows.running(holder=holder), rows.claimed(holder=holder, age=1)
+    theirs = rows.running(holder=other)
+
+    leases.sign_off(holder.pk)
+
+    running.refresh_from_db()
+    claimed.refresh_from_db()
+    assert (running.status, running.attempts, running.worker_ids, running.lease_id) == ("READY", 0, [], None)
+    assert rows.errors_of(running) == [
+        (1, "interrupted", "Its cluster stopped, and its code did not end within the grace, so its worker was killed.")
+    ]
+    assert (claimed.status, claimed.lease_id) == ("READY", None)
+    assert rows.state(theirs)["lease_id"] == theirs.lease_id
+    assert list(Cluster.objects.all()) == [other]

@@ -1,0 +1,228 @@
+"""What holds for every page: who may open it, what it may load, how it looks when something is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+from django.db import OperationalError, connection
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from accounts.models import User
+
+POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+
+# Every address that answers somebody who is not logged in. A new one has to be added here on purpose.
+OPEN = [
+    "/",
+    "/accounts/login/",
+    "/accounts/logout/",
+    "/accounts/signup/",
+    "/accounts/signup/check-inbox/",
+    "/accounts/verify/<token>/",
+    "/admin/login/",
+    "/language/",
+]
+SAMPLES = {"app_label": "accounts", "content_type_id": "1", "object_id": "1", "id": "1", "token": "x", "url": "none"}
+
+
+def addresses(patterns: list[URLPattern | URLResolver], prefix: str = "/") -> Iterator[str]:
+    """Return all addresses, with <name> where a parameter goes."""
+    for pattern in patterns:
+        route = re.sub(r"\(\?P(<\w+>)[^)]*\)|<\w+:(\w+)>", lambda match: match[1] or f"<{match[2]}>", str(pattern.pattern))
+        address = prefix + route.removeprefix("^").removesuffix("$").removesuffix(r"\Z")
+        if isinstance(pattern, URLResolver):
+            yield from addresses(pattern.url_patterns, address)
+        else:
+            yield address
+
+
+ADDRESSES = sorted(set(addresses(get_resolver("config.urls").url_patterns)))
+
+
+def path_of(address: str) -> str:
+    return re.sub(r"<(\w+)>", lambda match: SAMPLES[match[1]], address)
+
+
+def asks_for_login(response) -> bool:
+    return response.status_code == 302 and response["Location"].startswith(("/accounts/login/?", "/admin/login/?"))
+
+
+def text(response) -> str:
+    return response.content.decode()
+
+
+def test_addresses_are_found_in_every_part_of_the_urlconf():
+    assert {"/", "/accounts/", "/admin/", "/admin/accounts/user/<id>/password/", "/admin/<app_label>/"} <= {*ADDRESSES}
+
+
+def test_only_the_listed_addresses_answer_somebody_who_is_not_logged_in(client, operator):
+    methods = ("get", "post", "put", "options")
+    is_open = {
+        address
+        for address in ADDRESSES
+        for method in methods
+        if not asks_for_login(getattr(client, method)(path_of(address)))
+    }
+    assert sorted(is_open) == OPEN
+
+
+def test_an_address_that_does_not_exist_asks_nobody_for_a_login(client, db):
+    assert client.get("/nothing/").status_code == 404
+
+
+@pytest.mark.parametrize("who", ["nobody", "operator"])
+def test_every_page_has_the_strict_policy_and_nothing_that_it_would_block(client, operator, who):
+    if who == "operator":
+        client.force_login(operator)
+    pages = 0
+    for address in ADDRESSES:
+        response = client.get(path_of(address))
+        assert response["Content-Security-Policy"] == POLICY, address
+        assert response["X-Frame-Options"] == "DENY", address
+        assert response["X-Content-Type-Options"] == "nosniff", address
+        assert response["Referrer-Policy"] == "same-origin", address
+        if response["Content-Type"].startswith("text/html"):
+            pages += bool(response.content)
+            assert not re.search(r"<script(?![^>]*\b(src=|type=\"application/json\"))", text(response)), address
+            assert not re.search(r"<style|<[^>]+ style=|<[^>]+ on\w+=|javascript:", text(response)), address
+            assert not re.search(r"<(script|link|img)[^>]+(src|href)=\"(https?:)?//", text(response)), address
+    assert pages > 5
+
+
+def test_the_home_page_leads_to_signup_and_login(client, db):
+    page = text(client.get("/"))
+    assert "<title>Welcome · Steward</title>" in page
+    assert '<a class="button big" href="/accounts/signup/">Create an account</a>' in page
+    assert '<a class="big" href="/accounts/login/">Log in</a>' in page
+    assert "Administration" not in page
+    assert "/dev/mail/" not in page
+
+
+def test_the_home_page_leads_a_user_to_the_account(client, alice):
+    client.force_login(alice)
+    page = text(client.get("/"))
+    assert '<a class="button big" href="/accounts/">Your account</a>' in page
+    assert '<form method="post" action="/accounts/logout/">' in page
+    assert "Administration" not in page
+
+
+def test_the_home_page_leads_an_administrator_to_the_administration(operator_client):
+    assert '<a href="/admin/">Administration</a>' in text(operator_client.get("/"))
+
+
+# Errors --------------------------------------------------------------------------------------------------------------
+
+
+def breaks(execute, sql, params, many, context):
+    raise OperationalError("the disk is full")
+
+
+def error_400(client):
+    return client.get("/", headers={"Host": "evil.example.org"})
+
+
+def error_403(client):
+    User.objects.update(is_staff=True)
+    client.force_login(User.objects.get())
+    return client.get("/admin/accounts/user/")
+
+
+def error_403_csrf(client):
+    return Client(enforce_csrf_checks=True).post("/accounts/login/")
+
+
+def error_404(client):
+    return client.get("/nothing/here/")
+
+
+def error_500(client):
+    client.raise_request_exception = False
+    with connection.execute_wrapper(breaks):
+        return client.post("/accounts/login/", {"username": "alice@example.org", "password": "x"})
+
+
+ERRORS = [
+    (error_400, 400, "That request makes no sense"),
+    (error_403, 403, "Not allowed"),
+    (error_403_csrf, 403, "Not allowed"),
+    (error_404, 404, "There is no such page"),
+    (error_500, 500, "That is our fault"),
+]
+
+
+@pytest.mark.parametrize(("cause", "status", "heading"), ERRORS)
+def test_an_error_page_has_our_look_and_the_strict_policy(client, alice, cause, status, heading):
+    response = cause(client)
+    assert response.status_code == status
+    page = text(response)
+    assert f"<title>{heading} · Steward</title>" in page
+    assert f"<h1>{heading}</h1>" in page
+    assert '<link rel="stylesheet" href="/static/steward.css">' in page
+    assert '<a class="button" href="/">Home page</a>' in page
+    assert response["Content-Security-Policy"] == POLICY
+
+
+@pytest.mark.parametrize(("cause", "status", "heading"), ERRORS)
+def test_an_error_page_tells_nothing_of_the_inside(client, alice, cause, status, heading):
+    page = text(cause(client))
+    for secret in ("Traceback", "the disk is full", "OperationalError", "SECRET_KEY", "alice@example.org", "CSRF cookie"):
+        assert secret not in page
+
+
+@pytest.mark.parametrize(
+    ("cause", "heading"),
+    [
+        (error_403_csrf, "Nicht erlaubt"),
+        (error_404, "Diese Seite gibt es nicht"),
+        (error_500, "Der Fehler liegt bei uns"),
+    ],
+)
+def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, settings, cause, heading):
+    settings.LANGUAGE_CODE = "de"
+    assert f"<h1>{heading}</h1>" in text(cause(client))
+
+
+# Languages -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_is_in_the_language_that_the_browser_asks_for(client, db):
+    english, german = client.get("/"), client.get("/", headers={"Accept-Language": "de-AT, en;q=0.5"})
+    assert '<html lang="en">' in text(english)
+    assert '<html lang="de">' in text(german)
+    assert "Konto anlegen" in text(german)
+    assert "Accept-Language" in german["Vary"]
+
+
+def test_the_language_can_be_switched_and_stays(client, db):
+    response = client.post("/language/", {"language": "de", "next": "/accounts/login/"})
+    assert (response.status_code, response["Location"]) == (302, "/accounts/login/")
+    page = text(client.get("/accounts/login/", headers={"Accept-Language": "en"}))
+    assert '<html lang="de">' in page
+    assert '<button class="link" name="language" value="de" lang="de" aria-current="true">Deutsch</button>' in page
+    assert '<button class="link" name="language" value="en" lang="en">English</button>' in page
+    client.post("/language/", {"language": "en"})
+    assert '<html lang="en">' in text(client.get("/"))
+
+
+def test_a_language_that_is_not_spoken_changes_nothing(client, db):
+    client.post("/language/", {"language": "fi"})
+    assert '<html lang="en">' in text(client.get("/"))
+
+
+@pytest.mark.parametrize("address", ["https://evil.example.org/", "//evil.example.org/", "/\\evil.example.org"])
+def test_the_language_switch_never_leads_to_another_site(client, db, address):
+    response = client.post("/language/", {"language": "de", "next": address})
+    assert (response.status_code, response["Location"]) == (302, "/")
+
+
+def test_the_language_switch_comes_back_to_its_page(client, db):
+    page = text(client.get("/accounts/login/?next=/accounts/"))
+    assert '<input type="hidden" name="next" value="/accounts/login/?next=/accounts/">' in page
+
+
+def test_the_administration_speaks_german_too(operator_client):
+    page = text(operator_client.get("/admin/", headers={"Accept-Language": "de"}))
+    assert "Verwaltung von Steward" in page
