@@ -11,5 +11,5 @@ The life of a task:
 7. a cluster that stops releases what it has not started and interrupts what does not end in time.
 
 The map, lower levels never import higher ones: `exceptions` `backoff` · `models` `functions` · `leases` ·
-`backend` `runner` `metrics` · `broker` `cluster` · `admin` and the commands.
+`backend` `runner` `metrics` `audit` `testing` · `broker` `cluster` · `admin` and the commands.
 """

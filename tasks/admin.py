@@ -102,11 +102,12 @@ class TaskAdmin(ReadOnly):
             return "–"
         if task.task_path not in registry:
             return str(_("This release has no such task function. It waits for a release that has it; or discard it."))
-        if Queue.objects.paused().filter(pk=task.queue_name).exists():
-            return str(_("Its queue is paused."))
+        if queue := Queue.objects.paused().filter(pk=task.queue_name).first():
+            who = {"who": queue.paused_by or _("somebody"), "why": queue.paused_reason or _("no reason was given")}
+            return str(_("Its queue was paused by %(who)s: %(why)s. Resume it: manage.py resumequeue") % who)
         if task.run_after > timezone.now():
             return str(_("It is to run later."))
-        serving = [cluster for cluster in Cluster.objects.all() if task.queue_name in cluster.queues]
+        serving = [cluster for cluster in Cluster.objects.alive() if task.queue_name in cluster.queues]
         if not serving:
             return str(_("No cluster serves its queue. Start one: manage.py qcluster"))
         return str(_("For a free worker."))

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -20,6 +20,10 @@ from django_tasks.utils import normalize_json
 from tasks.functions import MAX_KEY_LENGTH, TaskFunction, check_arguments, registry, validate_options
 
 # tasks.models is imported inside the methods: `@task` makes this backend before Django's models are ready.
+
+
+BATCH = 1000
+"""Rows of one INSERT of `enqueue_many`."""
 
 
 class DatabaseBackend(BaseTaskBackend):
@@ -48,18 +52,8 @@ class DatabaseBackend(BaseTaskBackend):
 
         self.validate_task(task)
         check_arguments(task, args, kwargs)
-        key = _key(task, args, kwargs)
-        row = Task(
-            task_path=task.module_path,
-            args=normalize_json(args),
-            kwargs=normalize_json(kwargs),
-            queue_name=task.queue_name,
-            priority=task.priority,
-            max_attempts=task.max_attempts,
-            idempotency_key=key,
-        )
-        if task.run_after is not None:
-            row.run_after = task.run_after
+        row = _row(task, args, kwargs)
+        key = row.idempotency_key
         if key is None:
             row.save(force_insert=True)
         else:
@@ -75,6 +69,26 @@ class DatabaseBackend(BaseTaskBackend):
         result = self.result(row, task)
         task_enqueued.send(type(self), task_result=result)
         return result
+
+    def enqueue_many(self, task: TaskFunction[Any, Any], calls: Iterable[Any]) -> list[base.TaskResult[Any]]:
+        """Insert a row for each call, see TaskFunction.enqueue_many."""
+        from tasks.models import Task
+
+        self.validate_task(task)
+        both = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
+        for number, (args, kwargs) in enumerate(both):
+            try:
+                check_arguments(task, args, kwargs)
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"call {number}: {error}") from None
+        if task.idempotency_key is not None:  # each may be answered with a task that exists
+            return [self.enqueue(task, args, kwargs) for args, kwargs in both]
+        rows = Task.objects.bulk_create((_row(task, args, kwargs) for args, kwargs in both), batch_size=BATCH)
+        results = [self.result(row, task) for row in rows]
+        if task_enqueued.has_listeners(type(self)):
+            for result in results:
+                task_enqueued.send(type(self), task_result=result)
+        return results
 
     def get_result(self, result_id: str) -> base.TaskResult[Any]:
         """Return the result with this id; raise TaskResultDoesNotExist, also for an id that none can have."""
@@ -108,6 +122,23 @@ class DatabaseBackend(BaseTaskBackend):
         )
         object.__setattr__(result, "_return_value", row.return_value)
         return result
+
+
+def _row(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    from tasks.models import Task
+
+    row = Task(
+        task_path=task.module_path,
+        args=normalize_json(args),
+        kwargs=normalize_json(kwargs),
+        queue_name=task.queue_name,
+        priority=task.priority,
+        max_attempts=task.max_attempts,
+        idempotency_key=_key(task, args, kwargs),
+    )
+    if task.run_after is not None:
+        row.run_after = task.run_after
+    return row
 
 
 def _key(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

@@ -10,6 +10,8 @@ from datetime import timedelta
 
 Backoff = Callable[[int], timedelta]
 
+LONGEST = 365 * 24 * 3600
+
 
 def constant(seconds: float) -> Backoff:
     """Return a backoff that always waits `seconds`."""
@@ -36,5 +38,5 @@ def exponential(base: float = 5, cap: float = 3600, jitter: bool = True) -> Back
 
 def _check(**values: float) -> None:
     for name, value in values.items():
-        if not 0 <= value < float("inf"):
-            raise ValueError(f"{name} is {value!r}; it must be a number of seconds, zero or more.")
+        if not 0 <= value <= LONGEST:
+            raise ValueError(f"{name} is {value!r}; it must be a number of seconds from 0 to {LONGEST} (a year).")

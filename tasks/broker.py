@@ -61,8 +61,8 @@ class DatabaseBroker(Broker):
     def enqueue(self, package: str) -> str:
         """Make a row of what `async_task` was given; raise InvalidTaskError if that is no task function."""
         given = SignedPackage.loads(package)
-        name = given["func"] if isinstance(given["func"], str) else getattr(given["func"], "module_path", None)
-        if name not in registry:
+        name = given["func"]
+        if not isinstance(name, str) or name not in registry:
             raise InvalidTaskError(f"{given['func']!r} is no task function. Decorate it with @task in a tasks.py.")
         return registry[name].enqueue(*given["args"], **given["kwargs"]).id
 

@@ -33,7 +33,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from django.conf import settings
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connections
 from django_q import cluster as django_q_cluster
 from django_q.pusher import pusher
 from django_q.worker import worker

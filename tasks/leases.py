@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import connection, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Now
@@ -147,7 +146,7 @@ def fail(attempt: Attempt, failure: Failure, delay: timedelta | None, *, on_purp
 
 def give_back(attempt: Attempt, delay: timedelta, failure: Failure | None = None) -> None:
     """Make the row READY after `delay` as if the attempt had not been: snoozed; or interrupted, with a failure."""
-    worker_ids = Task.objects.values_list("worker_ids", flat=True).get(pk=attempt.task_id)
+    worker_ids = Task.objects.values_list("worker_ids", flat=True).filter(pk=attempt.task_id).first() or []
     with transaction.atomic():
         _move(attempt, **_again(delay), attempts=F("attempts") - 1, worker_ids=worker_ids[:-1])
         if failure:
@@ -190,7 +189,7 @@ def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozens
 
 def rescue_dead_clusters() -> int:
     """Take the leases of every cluster whose heartbeat is older than TASKS_LEASE; return how many rows there were."""
-    fresh = Cluster.objects.filter(heartbeat_at__gt=Now() - timedelta(seconds=settings.TASKS_LEASE))
+    fresh = Cluster.objects.alive()
     orphans = Task.objects.filter(lease_id__isnull=False).exclude(cluster__in=fresh)
     rescued = orphans.filter(status=TaskResultStatus.READY).update(lease_id=None, leased_at=None, cluster=None)
     for task in orphans.filter(status=TaskResultStatus.RUNNING):

@@ -14,10 +14,11 @@ The life of a Task, and the only code that walks each arrow:
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from django.db import models, transaction
+from django.conf import settings
+from django.db import IntegrityError, models, transaction
 from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext_lazy as _
@@ -30,6 +31,14 @@ UNFINISHED = (TaskResultStatus.READY, TaskResultStatus.RUNNING)
 FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
 
 
+class ClusterQuerySet(models.QuerySet["Cluster"]):
+    """Clusters."""
+
+    def alive(self) -> ClusterQuerySet:
+        """Return those whose heartbeat is younger than TASKS_LEASE, by the database's clock."""
+        return self.filter(heartbeat_at__gt=Now() - timedelta(seconds=settings.TASKS_LEASE))
+
+
 class Cluster(models.Model):
     """A running `qcluster`. It holds leases for as long as its heartbeat is fresh."""
 
@@ -40,6 +49,8 @@ class Cluster(models.Model):
     workers = models.JSONField(default=list, help_text=_("Process ids of its workers."))
     started_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now(), db_index=True)
+
+    objects = ClusterQuerySet.as_manager()
 
     def __str__(self) -> str:
         return f"{self.host}:{self.pid}"
@@ -113,13 +124,17 @@ class TaskQuerySet(models.QuerySet["Task"]):
         failed = self.filter(status=TaskResultStatus.FAILED)
         taken = Task.objects.filter(**same, status__in=UNFINISHED)
         later = failed.filter(**same, pk__gt=models.OuterRef("pk"))
-        return failed.filter(~models.Exists(taken), ~models.Exists(later)).update(
-            status=TaskResultStatus.READY,
-            max_attempts=Greatest(F("max_attempts"), F("attempts") + extra_attempts),
-            run_after=Now(),
-            finished_at=None,
-            discarded_at=None,
-        )
+        try:
+            with transaction.atomic():
+                return failed.filter(~models.Exists(taken), ~models.Exists(later)).update(
+                    status=TaskResultStatus.READY,
+                    max_attempts=Greatest(F("max_attempts"), F("attempts") + extra_attempts),
+                    run_after=Now(),
+                    finished_at=None,
+                    discarded_at=None,
+                )
+        except IntegrityError:  # a key was taken between the look and the change
+            return 0
 
     def discard(self, by: AbstractBaseUser) -> int:
         """Give up tasks that wait or have failed; return how many there were.
@@ -198,10 +213,6 @@ class Task(models.Model):
             models.Index(fields=["finished_at"], name="tasks_task_finished", condition=Q(finished_at__isnull=False)),
         ]
         constraints = [
-            models.CheckConstraint(
-                name="tasks_task_status",
-                condition=Q(status__in=[*UNFINISHED, *FINISHED]),
-            ),
             models.CheckConstraint(
                 name="tasks_task_running_has_a_lease",
                 condition=~Q(status="RUNNING") | Q(lease_id__isnull=False),

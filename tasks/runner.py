@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection, connections, transaction
 from django.dispatch import Signal
 from django_tasks import task_backends
@@ -146,7 +147,10 @@ def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
     try:
-        return to_json(value)
+        text = to_json(value)
+        if len(text) <= settings.TASKS_MAX_PAYLOAD:
+            return text
+        raise ValueError(f"it has {len(text)} characters, allowed are {settings.TASKS_MAX_PAYLOAD} (TASKS_MAX_PAYLOAD)")
     except (TypeError, ValueError) as error:
         logger.warning("%s #%s: its return value was dropped: %s", attempt.task_path, attempt.task_id, error)
         return "null"
@@ -246,7 +250,7 @@ def _tell(signal_: Signal, task: TaskFunction[Any, Any], attempt: Attempt) -> No
     """Send one of Django's signals for tasks. A receiver that fails is logged by Django; it changes no outcome."""
     backend = type(task_backends[task.backend])
     if signal_.has_listeners(backend):
-        result = task.get_backend().get_result(str(attempt.task_id))
+        result = _persist(lambda: task.get_backend().get_result(str(attempt.task_id)))
         signal_.send_robust(backend, task_result=result)
 
 

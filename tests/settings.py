@@ -18,6 +18,7 @@ for _name, _value in {
 from config.settings import *  # noqa: E402, F403 - after the environment, and all of it
 from config.settings import DATABASES, INSTALLED_APPS, VAR_DIR  # noqa: E402
 
+(VAR_DIR / "static").mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where it is missing
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.work"]
 # A name of its own for each run, so that two runs do not meet; for SQLite a file, since other processes open it.
 _is_sqlite = DATABASES["default"]["ENGINE"].endswith("sqlite3")

@@ -24,6 +24,7 @@ LEVELS = {
     "tasks.backend": 3,
     "tasks.metrics": 3,
     "tasks.audit": 3,
+    "tasks.testing": 4,
     "tasks.shared": 3,
     "tasks.wakeup": 3,
     "tasks.broker": 4,

@@ -185,9 +185,11 @@ def why(client: Client, task: Task) -> str:
 
 def test_the_page_says_why_a_task_waits(operator_client):
     task, later, paused = rows.ready(), rows.ready(due_in=60), rows.ready(queue_name="mail")
-    Queue.objects.create(name="mail", paused_at=Now())
+    Queue.objects.pause("mail", by="operator", reason="the mail server moves")
     assert why(operator_client, later) == "It is to run later."
-    assert why(operator_client, paused) == "Its queue is paused."
+    assert why(operator_client, paused) == (
+        "Its queue was paused by operator: the mail server moves. Resume it: manage.py resumequeue"
+    )
     assert why(operator_client, task) == "No cluster serves its queue. Start one: manage.py qcluster"
     rows.cluster_row(queues=["mail"])
     assert why(operator_client, task) == "No cluster serves its queue. Start one: manage.py qcluster"

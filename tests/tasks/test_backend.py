@@ -328,3 +328,49 @@ def test_a_time_in_another_zone_is_the_same_time():
     there = datetime(2030, 1, 1, 12, tzinfo=UTC).astimezone(timezone.get_fixed_timezone(330))
     result = work.add.using(run_after=there).enqueue(1)
     assert row_of(result).run_after == datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+# Many at once --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.django_db
+def test_many_are_enqueued_with_one_statement_for_a_thousand_rows(django_assert_num_queries):
+    batches = 3 if connection.vendor == "postgresql" else 54  # Django gives SQLite 999 parameters at a time
+    with django_assert_num_queries(batches + 2):  # savepoint, batches, release
+        results = work.add.enqueue_many((number,) for number in range(2500))
+    assert len(results) == 2500
+    assert [(result.args, result.status) for result in results[:2]] == [([0], "READY"), ([1], "READY")]
+    assert Task.objects.count() == 2500
+    assert work.add.get_result(results[2499].id).args == [2499]
+
+
+@pytest.mark.django_db
+def test_a_call_of_many_may_be_arguments_by_name():
+    (result,) = work.add.enqueue_many([{"a": 1, "b": 2}])
+    assert (result.args, result.kwargs) == ([], {"a": 1, "b": 2})
+    assert work.add.enqueue_many([]) == []
+
+
+@pytest.mark.django_db
+def test_one_wrong_call_of_many_is_named_and_nothing_is_stored():
+    with pytest.raises(TypeError) as error:
+        work.add.enqueue_many([(1,), (object(),)])
+    assert str(error.value).startswith(
+        "call 1: tests.work.tasks.add: argument 'a' cannot be stored: a object is not JSON"
+    )
+    assert not Task.objects.exists()
+
+
+@pytest.mark.django_db
+def test_many_with_an_idempotency_key_are_one_for_each_key():
+    results = work.once_for_each_user.enqueue_many([(1,), (2,), (1,)])
+    assert results[0].id == results[2].id
+    assert Task.objects.count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_many_belong_to_the_transaction_of_the_caller():
+    with transaction.atomic():
+        assert len(work.add.enqueue_many([(1,), (2,)])) == 2
+        transaction.set_rollback(True)
+    assert not Task.objects.exists()

@@ -57,4 +57,4 @@ def test_jitter_is_full_it_reaches_both_ends():
 def test_a_wrong_number_of_seconds_is_refused_by_name(make, name, wrong):
     with pytest.raises(ValueError) as refusal:
         make(wrong)
-    assert str(refusal.value) == f"{name} is {wrong!r}; it must be a number of seconds, zero or more."
+    assert str(refusal.value) == f"{name} is {wrong!r}; it must be a number of seconds from 0 to 31536000 (a year)."

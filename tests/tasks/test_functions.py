@@ -95,7 +95,7 @@ def test_the_tasks_modules_of_the_installed_apps_are_registered_at_start():
          "backoff is 5; allowed: a function from the attempt's number to a timedelta, such as exponential(base=5)."),
         ({"idempotency_key": "k"},
          "idempotency_key is 'k'; allowed: a function of the task's arguments that returns a string."),
-        ({"retention": 3600}, "retention is 3600; allowed: a timedelta."),
+        ({"retention": 3600}, "retention is 3600; allowed: a timedelta of zero or more."),
         ({"sensitive": "note"}, "sensitive is 'note'; allowed: names among user_id, note."),
         ({"sensitive": ("password",)}, "sensitive is ('password',); allowed: names among user_id, note."),
         ({"sensitive": None}, "sensitive is None; allowed: names among user_id, note."),
