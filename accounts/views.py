@@ -54,9 +54,7 @@ def _signup_json(request: HttpRequest) -> HttpResponse:
         data = None
     if not isinstance(data, dict):
         return JsonResponse({"errors": {"__all__": [_("The body is not a JSON object.")]}}, status=400)
-    if wrong := {
-        name: [_("Enter a string.")] for name in SignupForm.base_fields if not _is_text(data.get(name, ""))
-    }:
+    if wrong := {name: [_("Enter a string.")] for name in SignupForm.base_fields if not _is_text(data.get(name, ""))}:
         return JsonResponse({"errors": wrong}, status=400)
     form = SignupForm(data)
     if not form.is_valid():

@@ -60,7 +60,7 @@ def _queues() -> dict[str, dict[str, Any]]:
 
 
 def _clusters() -> list[dict[str, Any]]:
-    rows = Cluster.objects.annotate(since=F("heartbeat_at")).annotate(age=_AGE).order_by("host", "pid")
+    rows: Any = Cluster.objects.annotate(since=F("heartbeat_at")).annotate(age=_AGE).order_by("host", "pid")
     return [
         {
             "id": str(row.pk),

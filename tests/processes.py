@@ -1,4 +1,4 @@
-"""Real processes for tests: started, watched and stopped by their ids, their output kept for the report of a failure."""
+"""Real processes for tests: started, watched and stopped by id, their output kept for the report of a failure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 T = TypeVar("T")
 
 
-def until(condition: Callable[[], T], seconds: float = 20, what: str = "") -> T:
+def until(condition: Callable[[], T | None], seconds: float = 20, what: str = "") -> T:
     """Return the first true value of the condition; fail if there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -97,4 +97,3 @@ def group_members(group: int) -> list[int]:
             if int(pgrp) == group and state != "Z":
                 members.append(int(entry.name))
     return members
-

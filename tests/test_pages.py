@@ -37,7 +37,9 @@ SAMPLES = {"app_label": "accounts", "content_type_id": "1", "object_id": "1", "i
 def addresses(patterns: list[URLPattern | URLResolver], prefix: str = "/") -> Iterator[str]:
     """Return all addresses, with <name> where a parameter goes."""
     for pattern in patterns:
-        route = re.sub(r"\(\?P(<\w+>)[^)]*\)|<\w+:(\w+)>", lambda match: match[1] or f"<{match[2]}>", str(pattern.pattern))
+        route = re.sub(
+            r"\(\?P(<\w+>)[^)]*\)|<\w+:(\w+)>", lambda match: match[1] or f"<{match[2]}>", str(pattern.pattern)
+        )
         address = prefix + route.removeprefix("^").removesuffix("$").removesuffix(r"\Z")
         if isinstance(pattern, URLResolver):
             yield from addresses(pattern.url_patterns, address)
@@ -178,7 +180,14 @@ def test_an_error_page_has_our_look_and_the_strict_policy(client, alice, cause, 
 @pytest.mark.parametrize(("cause", "status", "heading"), ERRORS)
 def test_an_error_page_tells_nothing_of_the_inside(client, alice, cause, status, heading):
     page = text(cause(client))
-    for secret in ("Traceback", "the disk is full", "OperationalError", "SECRET_KEY", "alice@example.org", "CSRF cookie"):
+    for secret in (
+        "Traceback",
+        "the disk is full",
+        "OperationalError",
+        "SECRET_KEY",
+        "alice@example.org",
+        "CSRF cookie",
+    ):
         assert secret not in page
 
 

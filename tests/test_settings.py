@@ -81,8 +81,7 @@ def value_of(expression: str, **environment: str) -> Any:
         (
             "EMAIL_URL",
             "smtp://user:1/2@mail.example.org",
-            "EMAIL_URL goes on after the host; in a password write / as %2F, ? as %3F, # as %23. "
-            f"Allowed: {MAILS}.",
+            f"EMAIL_URL goes on after the host; in a password write / as %2F, ? as %3F, # as %23. Allowed: {MAILS}.",
         ),
         (
             "DEFAULT_FROM_EMAIL",
@@ -163,10 +162,9 @@ def test_secrets_are_not_repeated_when_another_value_is_wrong():
     assert SECRET not in done.stdout + done.stderr
 
 
-def test_the_settings_of_a_deployment_pass_every_check_of_django(tmp_path):
+def test_the_settings_of_a_deployment_pass_every_check_of_django():
     done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
-    assert (done.returncode, done.stderr) == (0, "System check identified no issues (0 silenced).\n"[:0])
-    assert done.stdout == "System check identified no issues (0 silenced).\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "System check identified no issues (0 silenced).\n", "")
 
 
 def test_debug_needs_nothing_but_a_secret_key():
@@ -176,7 +174,9 @@ def test_debug_needs_nothing_but_a_secret_key():
     assert values == ["http://127.0.0.1:81", "devmail.backend.MailboxBackend", ["127.0.0.1", "localhost", "127.0.0.1"]]
 
 
-@pytest.mark.parametrize(("value", "meaning"), [("1", True), ("YES", True), (" on ", True), ("False", False), ("", False)])
+@pytest.mark.parametrize(
+    ("value", "meaning"), [("1", True), ("YES", True), (" on ", True), ("False", False), ("", False)]
+)
 def test_a_truth_value_may_be_spelt_in_many_ways(value, meaning):
     assert value_of("DEBUG", DEBUG=value) is meaning
 
@@ -199,8 +199,7 @@ def test_a_slash_at_the_end_of_site_url_does_not_count():
 
 @pytest.mark.parametrize("name", ["Steward", "Acme, Inc.", 'Tom "T" <tom>', "Büro"])
 def test_the_name_of_the_site_may_have_any_character_in_the_address_of_its_mails(name):
-    code = "email.utils.parseaddr(DEFAULT_FROM_EMAIL)"
-    real_name, address = value_of(f"[__import__('email.utils'), {code}][1]", SITE_NAME=name)
+    real_name, address = value_of("parseaddr(DEFAULT_FROM_EMAIL)", SITE_NAME=name)
     assert address == "noreply@steward.example.org"
     assert (real_name == name) is name.isascii()
 
@@ -299,7 +298,8 @@ django.setup()
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 with connection.cursor() as cursor:
-    values = [cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous", "busy_timeout")]
+    names = ("journal_mode", "synchronous", "busy_timeout")
+    values = [cursor.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 with CaptureQueriesContext(connection) as queries, transaction.atomic():
     pass
 print(json.dumps(values + [query["sql"] for query in queries]))

@@ -34,6 +34,6 @@ def enqueued() -> Callable[[], list[tuple[str, list[object]]]]:
 
 def html_of(mail: EmailMultiAlternatives) -> str:
     """Return the HTML part."""
-    [alternative] = mail.alternatives
-    assert alternative.mimetype == "text/html"
-    return str(alternative.content)
+    [(content, mimetype)] = mail.alternatives
+    assert mimetype == "text/html"
+    return str(content)

@@ -87,7 +87,7 @@ def test_somebody_without_a_name_is_greeted_too(alice, make):
 
 @pytest.mark.parametrize("make", MAILS)
 def test_a_name_is_text_in_both_parts(alice, make):
-    alice.display_name = "<img src=x> & \"Co\" {{ user.password }}"
+    alice.display_name = '<img src=x> & "Co" {{ user.password }}'
     mail = make(alice, "7")
     assert mail.body.startswith('Hello <img src=x> & "Co" {{ user.password }},\n')
     assert "Hello &lt;img src=x&gt; &amp; &quot;Co&quot; {{ user.password }}," in html_of(mail)

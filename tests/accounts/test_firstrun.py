@@ -78,9 +78,7 @@ def test_a_port_that_is_taken_is_named_with_the_next_one(db):
         with pytest.raises(CommandError) as caught:
             firstrun(port)
     next_port = port % 65535 + 1
-    assert str(caught.value) == (
-        f"Port {port} is taken by another program. Choose another: make run PORT={next_port}"
-    )
+    assert str(caught.value) == (f"Port {port} is taken by another program. Choose another: make run PORT={next_port}")
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536])

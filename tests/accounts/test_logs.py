@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import logging
 import logging.config
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.test import Client
+
+LOGGING: dict[str, Any] = settings.LOGGING
 
 TOKEN = "WzEsImFsaWNlQGV4YW1wbGUub3JnIl0:1abcde:signature-_signature"
 
@@ -17,9 +20,9 @@ TOKEN = "WzEsImFsaWNlQGV4YW1wbGUub3JnIl0:1abcde:signature-_signature"
 def lines():
     """The output of our console handler, as the settings make it."""
     stream = io.StringIO()
-    console = settings.LOGGING["handlers"]["console"] | {"stream": stream}
+    console = LOGGING["handlers"]["console"] | {"stream": stream}
     handlers = {"version": 1, "disable_existing_loggers": False, "handlers": {"console": console}}
-    configured = {name: settings.LOGGING[name] for name in ("filters", "formatters")}
+    configured = {name: LOGGING[name] for name in ("filters", "formatters")}
     root = logging.getLogger()
     before = root.handlers[:], root.level
     logging.config.dictConfig(handlers | configured | {"root": {"handlers": ["console"], "level": "INFO"}})
@@ -84,5 +87,5 @@ def test_static_files_are_logged_only_when_something_is_wrong_with_them(lines):
 
 
 def test_every_handler_of_the_settings_has_the_filter():
-    assert [name for name, handler in settings.LOGGING["handlers"].items() if "redact" not in handler["filters"]] == []
-    assert settings.LOGGING["filters"]["redact"] == {"()": "accounts.logs.RedactTokens"}
+    assert [name for name, handler in LOGGING["handlers"].items() if "redact" not in handler["filters"]] == []
+    assert LOGGING["filters"]["redact"] == {"()": "accounts.logs.RedactTokens"}

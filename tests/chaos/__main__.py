@@ -11,7 +11,7 @@ import sys
 from tests.chaos.databases import PostgreSQL, SQLite
 from tests.processes import ROOT
 
-SCENARIOS = {
+SCENARIOS: dict[str, list[type[SQLite | PostgreSQL]]] = {
     "conservation": [SQLite, PostgreSQL],
     "restart": [PostgreSQL],
     "backends": [PostgreSQL],
@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--database", choices=["SQLite", "PostgreSQL"], help="default: both")
     options = parser.parse_args()
     rows = []
-    for name in options.scenarios or SCENARIOS:
+    for name in options.scenarios or list(SCENARIOS):
         for kind in SCENARIOS[name]:
             if options.database in (None, kind.name):
                 rows.append(run(name, kind, options.tasks))
@@ -54,7 +54,7 @@ def main() -> int:
     return 1 if bad else 0
 
 
-def run(name: str, kind: type, tasks: int) -> dict:
+def run(name: str, kind: type[SQLite | PostgreSQL], tasks: int) -> dict:
     """Run one scenario in a process of its own, since Django reads its settings once; return its row of the table."""
     database = kind()
     environment = {

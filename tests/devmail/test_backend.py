@@ -16,7 +16,7 @@ from tests.processes import ROOT
 
 
 def kept() -> list[Message]:
-    return [email.message_from_bytes(box().get_bytes(key), policy=email.policy.default) for key in sorted(box().keys())]  # type: ignore[misc]  # noqa: SIM118 - a Maildir is no dict
+    return [email.message_from_bytes(box().get_bytes(key), policy=email.policy.default) for key in sorted(box().keys())]
 
 
 def test_a_mailbox_that_is_not_there_is_made_and_empty(mailbox_dir):
@@ -26,7 +26,9 @@ def test_a_mailbox_that_is_not_there_is_made_and_empty(mailbox_dir):
 
 
 def test_a_mail_is_kept_with_all_its_parts():
-    mail = EmailMultiAlternatives("Grüße", "Zoë 🦊\n", "from@example.org", ["alice@example.org"], headers={"X-Task": "7"})
+    mail = EmailMultiAlternatives(
+        "Grüße", "Zoë 🦊\n", "from@example.org", ["alice@example.org"], headers={"X-Task": "7"}
+    )
     mail.attach_alternative("<p>Zoë 🦊</p>\n", "text/html")
     assert get_connection(MAILBOX).send_messages([mail]) == 1
     [message] = kept()
