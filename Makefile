@@ -36,9 +36,9 @@ chaos: .venv/development  ## Kill processes and databases under load, print the 
 lint: .venv/development  ## Style, types, Django's own checks, migrations
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(DEPLOYED) $(BIN)/mypy .
-	$(DEPLOYED) $(PY) manage.py check --deploy --fail-level WARNING
-	$(DEPLOYED) $(PY) manage.py makemigrations --check --dry-run
+	@$(DEPLOYED) $(BIN)/mypy .
+	@$(DEPLOYED) $(PY) manage.py check --deploy --fail-level WARNING
+	@$(DEPLOYED) $(PY) manage.py makemigrations --check --dry-run
 
 ci:  ## All that has to pass, as CI runs it
 	bash .ci/run
