@@ -24,7 +24,8 @@ def main(argv: list[str]) -> None:
             sys.exit(f"error: {text}")
         if text.startswith("no such table") or getattr(error.__cause__, "sqlstate", "") == NO_SUCH_TABLE:
             sys.exit(f"error: the database is not set up: {text}. Run: manage.py migrate")
-        if isinstance(error, OperationalError):
+        # a driver's own error, such as an option in DATABASE_URL that it does not know, has no SQLSTATE
+        if isinstance(error, OperationalError) or getattr(error.__cause__, "sqlstate", "none") is None:
             sys.exit(f"error: the database cannot be used: {text} (check DATABASE_URL; --traceback shows more)")
         raise
 

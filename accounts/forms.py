@@ -45,13 +45,13 @@ class SignupForm(forms.ModelForm[User]):
     def clean_email(self) -> str:
         """Return the address as it is stored; refuse what no mail server could be given."""
         email = unicodedata.normalize("NFKC", self.cleaned_data["email"]).lower()  # as the login form does
-        self.fields["email"].run_validators(email)  # it may be longer now
         local, _at, domain = email.rpartition("@")
         try:
             local.encode("ascii")
             punycode(domain)
         except UnicodeError:
             raise forms.ValidationError(EmailValidator.message) from None
+        self.fields["email"].run_validators(email)  # it may be longer now
         return email
 
     def clean_display_name(self) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from contextlib import suppress
 
 _TOKEN = re.compile(r"(/accounts/verify/)[^/\s\"'?]+")
 
@@ -13,7 +14,11 @@ class RedactTokens(logging.Filter):
         """Rewrite the record if it names a link; it is always logged."""
         try:
             message = record.getMessage()
-        except Exception:  # arguments that do not fit: the handler reports that, nothing may be raised here
+        except Exception:  # arguments that do not fit: the handler reports them, nothing may be raised here
+            with suppress(Exception):
+                shown, links = _TOKEN.subn(r"\1[token]", f"{record.msg} {record.args!r}")
+                if links:  # the report would show it
+                    record.msg, record.args = "Arguments do not fit: %s", (shown,)
             return True
         if "/accounts/verify/" in message:
             record.msg, record.args = _TOKEN.sub(r"\1[token]", message), ()

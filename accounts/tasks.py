@@ -12,7 +12,7 @@ from tasks.exceptions import Discard
 MAIL: dict[str, Any] = {
     "queue_name": "mail",
     "priority": 10,
-    "max_attempts": 12,  # about four hours of a mail server that is away
+    "max_attempts": 12,  # a mail server may be away for an hour and a quarter on average, twice that at most
     "backoff": exponential(base=5, cap=3600),
     "timeout": 60,
 }

@@ -35,7 +35,9 @@ def env(name: str, default: str | None = None) -> str:
     if value:
         return value
     if default is None:
-        raise ImproperlyConfigured(f"{name} is not set. With DEBUG off it must be: see the table in README.md.")
+        raise ImproperlyConfigured(
+            f"{name} is not set, and there is no default for it here: see the table in README.md."
+        )
     return default
 
 
@@ -71,8 +73,11 @@ def _env_number(name: str, default: Any, minimum: Any, maximum: Any, convert: Ca
 
 
 def env_list(name: str, default: str) -> list[str]:
-    """Return the comma-separated variable as a list without empty parts."""
-    return [part for part in map(str.strip, env(name, default).split(",")) if part]
+    """Return the comma-separated variable as a list without empty parts; only an empty default allows an empty list."""
+    parts = [part for part in map(str.strip, env(name, default).split(",")) if part]
+    if default and not parts:
+        raise ImproperlyConfigured(f"{name} is {env(name)!r}. Allowed: values separated by commas, at least one.")
+    return parts
 
 
 def database(url: str) -> dict[str, Any]:
@@ -143,7 +148,7 @@ def email(url: str) -> dict[str, Any]:
 
 DEBUG = env_bool("DEBUG", False)
 SECRET_KEY = env("SECRET_KEY")
-SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", ",")
+SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", "")
 
 # Links in mails are made from SITE_URL, never from the Host header of a request.
 SITE_PORT = env_int("SITE_PORT", 8000, 1, 65535)
@@ -305,7 +310,7 @@ SESSION_COOKIE_NAME = "__Host-session" if _https else "session"
 CSRF_COOKIE_NAME = "__Host-csrf" if _https else "csrf"
 CSRF_COOKIE_HTTPONLY = True
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https and env_bool("HSTS_SUBDOMAINS", True)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env_bool("HSTS_SUBDOMAINS", True) and _https
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 TRUSTED_PROXY_COUNT = env_int("TRUSTED_PROXY_COUNT", 0, 0, 9)

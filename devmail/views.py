@@ -84,6 +84,8 @@ def _read(key: str) -> EmailMessage:
 def _date(message: EmailMessage) -> datetime:
     try:
         date = parsedate_to_datetime(str(message["Date"]))
-    except ValueError:
+        if timezone.is_naive(date):  # "-0000": UTC, sent from no known zone
+            date = date.replace(tzinfo=UTC)
+        return timezone.localtime(date)
+    except (ValueError, OverflowError):
         return timezone.now()
-    return date if timezone.is_aware(date) else date.replace(tzinfo=UTC)  # "-0000": UTC, sent from no known zone

@@ -101,7 +101,6 @@ class Sentinel(django_q_cluster.Sentinel):
         super().__init__(stop, Flag(), row.pk, broker, start=False)
         self.pool_size = workers
         self.event_out = stop
-        self.drain_asked_at = 0.0
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, lambda signum, frame: stop.set())
         broker.cluster_id = row.pk

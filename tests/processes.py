@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -76,7 +77,8 @@ class Process:
                 self.child.kill()
                 self.child.wait()
         if group_members(self.pid):
-            os.killpg(self.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # the last of them ended by itself meanwhile
+                os.killpg(self.pid, signal.SIGKILL)
 
 
 def qcluster(log: Path, *arguments: str, **environment: str) -> Process:

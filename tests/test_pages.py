@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from html.parser import HTMLParser
 
 import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from accounts import tokens
 from accounts.models import User
+from tests.processes import ROOT
 
 POLICY = {
     "default-src 'self'",
@@ -204,6 +207,137 @@ def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, setting
     assert f"<h1>{heading}</h1>" in text(cause(client))
 
 
+# What every page of ours has ------------------------------------------------------------------------------------------
+
+
+class Page(HTMLParser):
+    """The elements of a page, each with its attributes and its text."""
+
+    EMPTY = ("base", "br", "hr", "img", "input", "link", "meta")
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.elements: list[dict[str, str]] = []
+        self.open: list[dict[str, str]] = []
+        self.feed(source)
+        self.close()
+        assert [element["tag"] for element in self.open] == []
+
+    def handle_starttag(self, tag, attrs):
+        element = {name: value or "" for name, value in attrs} | {"tag": tag, "text": ""}
+        self.elements.append(element)
+        if tag not in self.EMPTY:
+            self.open.append(element)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()["tag"] == tag
+
+    def handle_data(self, data):
+        for element in self.open:
+            element["text"] += data
+
+    def all(self, *tags: str) -> list[dict[str, str]]:
+        return [element for element in self.elements if element["tag"] in tags]
+
+
+def faults(source: str) -> list[str]:
+    """Return what a page lacks that everybody needs who does not see it, or has no mouse."""
+    page = Page(source)
+    ids = [element["id"] for element in page.elements if "id" in element]
+    labels = {label.get("for"): label["text"].strip() for label in page.all("label")}
+    inputs = [field for field in page.all("input", "select", "textarea") if field.get("type") != "hidden"]
+    titles = "".join(title["text"] for title in page.all("title"))
+    buttons = [button for button in page.all("button", "a") if not button["text"].strip()]
+    return [
+        *(["language"] if [html.get("lang") for html in page.all("html")] not in (["en"], ["de"]) else []),
+        *(["h1"] if len([h1 for h1 in page.all("h1") if h1["text"].strip()]) != 1 else []),
+        *(["title"] if not re.fullmatch(r"\S.+ · \S+", titles) else []),
+        *(["main"] if [main.get("id") for main in page.all("main")] != ["main"] else []),
+        *(["skip link"] if [(a["class"], a["href"]) for a in page.all("a")[:1]] != [("skip", "#main")] else []),
+        *(f"label of {field.get('name')}" for field in inputs if not labels.get(field.get("id"))),
+        *(f"text of {image.get('src')}" for image in page.all("img") if "alt" not in image),
+        *(f"name of {button['tag']}" for button in buttons),
+        *(f"one {name}" for name in sorted({*ids}) if ids.count(name) > 1),
+    ]
+
+
+GOOD = (
+    '<html lang="en"><head><title>Home · Steward</title></head><body><a class="skip" href="#main">Skip</a>'
+    '<main id="main"><h1>Home</h1><label for="a">A</label><input id="a" name="a"><img src="x" alt="">'
+    "</main></body></html>"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        (' lang="en"', "", "language"),
+        ("<h1>Home</h1>", "<h2>Home</h2>", "h1"),
+        ("<h1>Home</h1>", "<h1>Home</h1><h1>Home</h1>", "h1"),
+        ("Home · Steward", " · Steward", "title"),
+        ('<main id="main">', "<main>", "main"),
+        ('href="#main"', 'href="#top"', "skip link"),
+        ('for="a"', 'for="b"', "label of a"),
+        (' alt=""', "", "text of x"),
+        ("<h1>", "<button></button><h1>", "name of button"),
+        ("<h1>", '<p id="a"></p><h1>', "one a"),
+    ],
+)
+def test_what_a_page_lacks_is_found(old, new, fault):
+    assert faults(GOOD) == []
+    assert faults(GOOD.replace(old, new)) == [fault]
+
+
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client, alice, language):
+    new = User.objects.create_user("new@example.org", "x")
+    usable, used = (tokens.verification_url(user).removeprefix("http://testserver") for user in (new, alice))
+    client.cookies["django_language"] = language
+    pages = [client.get(path) for path in ("/", "/accounts/signup/", "/accounts/signup/check-inbox/")]
+    pages += [client.get(path) for path in ("/accounts/login/", usable, used, "/accounts/verify/x/", "/nothing/")]
+    pages += [client.post("/accounts/signup/", {"email": "x"}), client.post("/accounts/login/", {"username": "x"})]
+    client.force_login(alice)
+    pages += [client.get("/"), client.get("/accounts/")]
+    assert [(page.request["PATH_INFO"], faults(text(page))) for page in pages if faults(text(page))] == []
+    assert {Page(text(page)).all("html")[0]["lang"] for page in pages} == {language}
+    assert sum(len(Page(text(page)).all("label")) for page in pages) >= 10
+
+
+@pytest.mark.parametrize(("cause", "status", "heading"), ERRORS)
+def test_an_error_page_can_be_used_without_eyes_and_without_a_mouse(client, alice, cause, status, heading):
+    assert faults(text(cause(client))) == []
+
+
+def test_the_login_page_has_the_name_of_the_site_like_every_other_page(client, db):
+    assert "<title>Log in · Steward</title>" in text(client.get("/accounts/login/"))
+
+
+@pytest.mark.parametrize(
+    "cause",
+    [
+        error_400,
+        error_403,
+        error_403_csrf,
+        error_404,
+        error_500,
+    ],
+)
+def test_a_form_on_an_error_page_has_its_token(client, alice, cause):
+    page = text(cause(client))
+    assert page.count('method="post"') == page.count('name="csrfmiddlewaretoken"')
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type"), [("favicon.ico", "image/"), ("robots.txt", "text/plain")], ids=["favicon", "robots"]
+)
+def test_what_browsers_and_robots_ask_for_without_being_told_is_there(client, db, name, content_type):
+    response = client.get(f"/{name}")
+    assert response.status_code == 200
+    assert response["Content-Type"].startswith(content_type)
+    assert b"".join(response) == (ROOT / "public" / name).read_bytes()
+    response.close()
+
+
 # Languages -----------------------------------------------------------------------------------------------------------
 
 
@@ -218,6 +352,7 @@ def test_a_page_is_in_the_language_that_the_browser_asks_for(client, db):
 def test_the_language_can_be_switched_and_stays(client, db):
     response = client.post("/language/", {"language": "de", "next": "/accounts/login/"})
     assert (response.status_code, response["Location"]) == (302, "/accounts/login/")
+    assert response.cookies["django_language"].value == "de"
     page = text(client.get("/accounts/login/", headers={"Accept-Language": "en"}))
     assert '<html lang="de">' in page
     assert '<button class="link" name="language" value="de" lang="de" aria-current="true">Deutsch</button>' in page

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connection
 
 from config import settings as product
-from tests.processes import ROOT
+from tests.processes import ROOT, database_url
 
 SECRET = "geheim-4711"
 PRODUCTION = {
@@ -39,80 +46,100 @@ def run(*command: str, **environment: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def load(**environment: str) -> dict[str, Any]:
+    """Return what config/settings.py sets in an environment of the given variables and no others."""
+    with mock.patch.dict(os.environ, PRODUCTION | environment, clear=True):
+        return runpy.run_path(str(ROOT / "config" / "settings.py"))
+
+
 def value_of(expression: str, **environment: str) -> Any:
     """Return what an expression in the names of the settings is worth in an environment."""
-    done = run("-c", f"import json\nfrom config.settings import *\nprint(json.dumps({expression}))", **environment)
-    assert done.stderr == ""
-    return json.loads(done.stdout)
+    return eval(expression, load(**environment))
+
+
+WRONG = [
+    ("DEBUG", "maybe", f"DEBUG is 'maybe'. Allowed: {BOOLEANS}."),
+    ("SITE_PORT", "http", "SITE_PORT is 'http'. Allowed: a whole number from 1 to 65535."),
+    ("SITE_PORT", "0", "SITE_PORT is '0'. Allowed: a whole number from 1 to 65535."),
+    ("SITE_PORT", "65536", "SITE_PORT is '65536'. Allowed: a whole number from 1 to 65535."),
+    ("SITE_URL", "steward.example.org", f"SITE_URL is 'steward.example.org'. Allowed: {SITES}."),
+    ("SITE_URL", "ftp://example.org", f"SITE_URL is 'ftp://example.org'. Allowed: {SITES}."),
+    ("SITE_URL", "https://", f"SITE_URL is 'https:'. Allowed: {SITES}."),
+    ("SITE_URL", "https://example.org/app", f"SITE_URL is 'https://example.org/app'. Allowed: {SITES}."),
+    ("SITE_URL", "https://example.org?a=1", f"SITE_URL is 'https://example.org?a=1'. Allowed: {SITES}."),
+    ("SITE_URL", "https://example.org#a", f"SITE_URL is 'https://example.org#a'. Allowed: {SITES}."),
+    ("SITE_URL", "https://me@example.org", f"SITE_URL is 'https://me@example.org'. Allowed: {SITES}."),
+    ("SITE_URL", "https://example.org:port", f"SITE_URL is 'https://example.org:port'. Allowed: {SITES}."),
+    ("SITE_URL", "https://example.org:99999", f"SITE_URL is 'https://example.org:99999'. Allowed: {SITES}."),
+    ("SITE_URL", "https://[::1", f"SITE_URL is 'https://[::1'. Allowed: {SITES}."),
+    ("DATABASE_URL", "mysql://h/db", f"DATABASE_URL starts with 'mysql'. Allowed: {DATABASES}."),
+    ("DATABASE_URL", "db.sqlite3", f"DATABASE_URL starts with ''. Allowed: {DATABASES}."),
+    ("DATABASE_URL", "sqlite:///", f"DATABASE_URL names no database. Allowed: {DATABASES}."),
+    ("DATABASE_URL", "sqlite://:memory:", f"DATABASE_URL names no database. Allowed: {DATABASES}."),
+    ("DATABASE_URL", "postgres://h", f"DATABASE_URL names no database. Allowed: {DATABASES}."),
+    ("DATABASE_URL", "postgres://h:port/db", f"DATABASE_URL cannot be read. Allowed: {DATABASES}."),
+    (
+        "DATABASE_URL",
+        "sqlite:////dev/null/steward.sqlite3",
+        "DATABASE_URL names a file in /dev/null: File exists.",
+    ),
+    ("EMAIL_URL", "imap://h", f"EMAIL_URL starts with 'imap'. Allowed: {MAILS}."),
+    ("EMAIL_URL", "mail.example.org", f"EMAIL_URL starts with ''. Allowed: {MAILS}."),
+    ("EMAIL_URL", "smtp://", f"EMAIL_URL names no host. Allowed: {MAILS}."),
+    ("EMAIL_URL", "smtp://h:port", f"EMAIL_URL cannot be read. Allowed: {MAILS}."),
+    (
+        "EMAIL_URL",
+        "smtp://user:1/2@mail.example.org",
+        f"EMAIL_URL goes on after the host; in a password write / as %2F, ? as %3F, # as %23. Allowed: {MAILS}.",
+    ),
+    (
+        "DEFAULT_FROM_EMAIL",
+        "Steward",
+        "DEFAULT_FROM_EMAIL is 'Steward'. Allowed: NAME <USER@HOST> or USER@HOST.",
+    ),
+    ("ENV_FILE", "/nowhere/.env", "ENV_FILE is '/nowhere/.env'. Allowed: a file of variables, or empty for none."),
+    ("TIME_ZONE", "Berlin", "TIME_ZONE is 'Berlin'. Allowed: a name such as UTC or Europe/Berlin."),
+    ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'. Allowed: DEBUG, INFO, WARNING, ERROR."),
+    ("HSTS_SUBDOMAINS", "2", f"HSTS_SUBDOMAINS is '2'. Allowed: {BOOLEANS}."),
+    ("TRUSTED_PROXY_COUNT", "-1", "TRUSTED_PROXY_COUNT is '-1'. Allowed: a whole number from 0 to 9."),
+    ("TASKS_WORKERS", "0", "TASKS_WORKERS is '0'. Allowed: a whole number from 1 to 256."),
+    ("TASKS_WORKERS", "1.5", "TASKS_WORKERS is '1.5'. Allowed: a whole number from 1 to 256."),
+    ("TASKS_LEASE", "1", "TASKS_LEASE is '1'. Allowed: a number of seconds from 3 to 3600."),
+    ("TASKS_LEASE", "nan", "TASKS_LEASE is 'nan'. Allowed: a number of seconds from 3 to 3600."),
+    ("TASKS_POLL", "soon", "TASKS_POLL is 'soon'. Allowed: a number of seconds from 0.01 to 60."),
+    (
+        "TASKS_SHUTDOWN_GRACE",
+        "inf",
+        "TASKS_SHUTDOWN_GRACE is 'inf'. Allowed: a number of seconds from 0 to 3600.",
+    ),
+    (
+        "TASKS_MAX_PAYLOAD",
+        "10 MB",
+        "TASKS_MAX_PAYLOAD is '10 MB'. Allowed: a whole number from 1024 to 67108864.",
+    ),
+    ("TASKS_QUEUES", " , ", "TASKS_QUEUES is ','. Allowed: values separated by commas, at least one."),
+    ("ALLOWED_HOSTS", ",", "ALLOWED_HOSTS is ','. Allowed: values separated by commas, at least one."),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), WRONG)
+def test_a_wrong_value_is_named_with_what_is_allowed(name, value, message):
+    with pytest.raises(ImproperlyConfigured) as error:
+        load(**{name: value})
+    assert str(error.value) == message
 
 
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("DEBUG", "maybe", f"DEBUG is 'maybe'. Allowed: {BOOLEANS}."),
-        ("SITE_PORT", "http", "SITE_PORT is 'http'. Allowed: a whole number from 1 to 65535."),
-        ("SITE_PORT", "0", "SITE_PORT is '0'. Allowed: a whole number from 1 to 65535."),
-        ("SITE_PORT", "65536", "SITE_PORT is '65536'. Allowed: a whole number from 1 to 65535."),
-        ("SITE_URL", "steward.example.org", f"SITE_URL is 'steward.example.org'. Allowed: {SITES}."),
-        ("SITE_URL", "ftp://example.org", f"SITE_URL is 'ftp://example.org'. Allowed: {SITES}."),
-        ("SITE_URL", "https://", f"SITE_URL is 'https:'. Allowed: {SITES}."),
-        ("SITE_URL", "https://example.org/app", f"SITE_URL is 'https://example.org/app'. Allowed: {SITES}."),
-        ("SITE_URL", "https://example.org?a=1", f"SITE_URL is 'https://example.org?a=1'. Allowed: {SITES}."),
-        ("SITE_URL", "https://example.org#a", f"SITE_URL is 'https://example.org#a'. Allowed: {SITES}."),
-        ("SITE_URL", "https://me@example.org", f"SITE_URL is 'https://me@example.org'. Allowed: {SITES}."),
-        ("SITE_URL", "https://example.org:port", f"SITE_URL is 'https://example.org:port'. Allowed: {SITES}."),
-        ("SITE_URL", "https://example.org:99999", f"SITE_URL is 'https://example.org:99999'. Allowed: {SITES}."),
-        ("SITE_URL", "https://[::1", f"SITE_URL is 'https://[::1'. Allowed: {SITES}."),
-        ("DATABASE_URL", "mysql://h/db", f"DATABASE_URL starts with 'mysql'. Allowed: {DATABASES}."),
-        ("DATABASE_URL", "db.sqlite3", f"DATABASE_URL starts with ''. Allowed: {DATABASES}."),
-        ("DATABASE_URL", "sqlite:///", f"DATABASE_URL names no database. Allowed: {DATABASES}."),
-        ("DATABASE_URL", "sqlite://:memory:", f"DATABASE_URL names no database. Allowed: {DATABASES}."),
-        ("DATABASE_URL", "postgres://h", f"DATABASE_URL names no database. Allowed: {DATABASES}."),
-        ("DATABASE_URL", "postgres://h:port/db", f"DATABASE_URL cannot be read. Allowed: {DATABASES}."),
-        (
-            "DATABASE_URL",
-            "sqlite:////dev/null/steward.sqlite3",
-            "DATABASE_URL names a file in /dev/null: File exists.",
-        ),
-        ("EMAIL_URL", "imap://h", f"EMAIL_URL starts with 'imap'. Allowed: {MAILS}."),
-        ("EMAIL_URL", "mail.example.org", f"EMAIL_URL starts with ''. Allowed: {MAILS}."),
-        ("EMAIL_URL", "smtp://", f"EMAIL_URL names no host. Allowed: {MAILS}."),
-        ("EMAIL_URL", "smtp://h:port", f"EMAIL_URL cannot be read. Allowed: {MAILS}."),
-        (
-            "EMAIL_URL",
-            "smtp://user:1/2@mail.example.org",
-            f"EMAIL_URL goes on after the host; in a password write / as %2F, ? as %3F, # as %23. Allowed: {MAILS}.",
-        ),
-        (
-            "DEFAULT_FROM_EMAIL",
-            "Steward",
-            "DEFAULT_FROM_EMAIL is 'Steward'. Allowed: NAME <USER@HOST> or USER@HOST.",
-        ),
-        ("ENV_FILE", "/nowhere/.env", "ENV_FILE is '/nowhere/.env'. Allowed: a file of variables, or empty for none."),
-        ("TIME_ZONE", "Berlin", "TIME_ZONE is 'Berlin'. Allowed: a name such as UTC or Europe/Berlin."),
-        ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'. Allowed: DEBUG, INFO, WARNING, ERROR."),
-        ("HSTS_SUBDOMAINS", "2", f"HSTS_SUBDOMAINS is '2'. Allowed: {BOOLEANS}."),
-        ("TRUSTED_PROXY_COUNT", "-1", "TRUSTED_PROXY_COUNT is '-1'. Allowed: a whole number from 0 to 9."),
-        ("TASKS_WORKERS", "0", "TASKS_WORKERS is '0'. Allowed: a whole number from 1 to 256."),
-        ("TASKS_WORKERS", "1.5", "TASKS_WORKERS is '1.5'. Allowed: a whole number from 1 to 256."),
-        ("TASKS_LEASE", "1", "TASKS_LEASE is '1'. Allowed: a number of seconds from 3 to 3600."),
-        ("TASKS_LEASE", "nan", "TASKS_LEASE is 'nan'. Allowed: a number of seconds from 3 to 3600."),
-        ("TASKS_POLL", "soon", "TASKS_POLL is 'soon'. Allowed: a number of seconds from 0.01 to 60."),
-        (
-            "TASKS_SHUTDOWN_GRACE",
-            "inf",
-            "TASKS_SHUTDOWN_GRACE is 'inf'. Allowed: a number of seconds from 0 to 3600.",
-        ),
-        (
-            "TASKS_MAX_PAYLOAD",
-            "10 MB",
-            "TASKS_MAX_PAYLOAD is '10 MB'. Allowed: a whole number from 1024 to 67108864.",
-        ),
+        *{name: (name, value, message) for name, value, message in WRONG}.values(),
         (
             "TASKS_QUEUES",
             "default," + "x" * 65,
             f"TASKS names the queue '{'x' * 65}'. Allowed: 1 to 64 printable characters.",
         ),
+        ("TIME_ZONE", "UTC\nUTC", "TIME_ZONE is 'UTC\\nUTC'. Allowed: a name such as UTC or Europe/Berlin."),
+        ("SECRET_KEY", "", "SECRET_KEY is not set, and there is no default for it here: see the table in README.md."),
     ],
 )
 def test_a_wrong_value_stops_the_start_with_one_line(name, value, message):
@@ -120,15 +147,33 @@ def test_a_wrong_value_stops_the_start_with_one_line(name, value, message):
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"error: {message}\n")
 
 
+def test_a_wrong_value_that_would_not_count_stops_the_start_too():
+    with pytest.raises(ImproperlyConfigured) as error:
+        load(HSTS_SUBDOMAINS="2", SITE_URL="http://testserver")
+    assert str(error.value) == f"HSTS_SUBDOMAINS is '2'. Allowed: {BOOLEANS}."
+
+
 @pytest.mark.parametrize("name", ["SECRET_KEY", "SITE_URL", "EMAIL_URL"])
 @pytest.mark.parametrize("value", ["", "  "])
 def test_what_has_no_default_in_production_must_be_set(name, value):
-    done = run("manage.py", "check", **{name: value})
-    message = f"error: {name} is not set. With DEBUG off it must be: see the table in README.md.\n"
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", message)
+    with pytest.raises(ImproperlyConfigured) as error:
+        load(**{name: value})
+    assert str(error.value) == f"{name} is not set, and there is no default for it here: see the table in README.md."
 
 
-@pytest.mark.parametrize("flag", [(), ("--traceback",)])
+def test_the_bounds_of_a_number_are_allowed():
+    assert value_of("[SITE_PORT, TRUSTED_PROXY_COUNT]", SITE_PORT="1", TRUSTED_PROXY_COUNT="9") == [1, 9]
+    assert value_of("[TASKS_LEASE, TASKS_POLL]", TASKS_LEASE="3", TASKS_POLL="0.01") == [3, 0.01]
+    assert value_of("[TASKS_WORKERS, TASKS_SHUTDOWN_GRACE]", TASKS_WORKERS="256", TASKS_SHUTDOWN_GRACE="0") == [256, 0]
+
+
+def test_the_parts_of_a_list_are_stripped_and_the_empty_ones_left_out():
+    assert value_of("TASKS['default']['QUEUES']", TASKS_QUEUES=" mail,, default ,") == ["mail", "default"]
+    assert value_of("SECRET_KEY_FALLBACKS") == []
+    assert value_of("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS=",") == []
+    assert value_of("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="old, older") == ["old", "older"]
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [
@@ -147,11 +192,11 @@ def test_what_has_no_default_in_production_must_be_set(name, value):
         ("EMAIL_URL", SECRET),
     ],
 )
-def test_a_password_in_a_wrong_value_is_never_repeated(name, value, flag):
-    done = run("manage.py", "check", *flag, **{name: value})
-    assert done.returncode == 1
-    assert name in done.stderr
-    assert SECRET not in done.stdout + done.stderr
+def test_a_password_in_a_wrong_value_is_never_repeated_not_even_in_a_traceback(name, value):
+    with pytest.raises(ImproperlyConfigured) as error:
+        load(**{name: value})
+    assert str(error.value).startswith(name)
+    assert SECRET not in "".join(traceback.format_exception(error.value))
 
 
 def test_secrets_are_not_repeated_when_another_value_is_wrong():
@@ -165,6 +210,21 @@ def test_secrets_are_not_repeated_when_another_value_is_wrong():
 def test_the_settings_of_a_deployment_pass_every_check_of_django():
     done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING")
     assert (done.returncode, done.stdout, done.stderr) == (0, "System check identified no issues (0 silenced).\n", "")
+
+
+def test_the_check_of_a_deployment_fails_without_https():
+    done = run("manage.py", "check", "--deploy", "--fail-level", "WARNING", SITE_URL="http://steward.example.org")
+    assert done.returncode == 1
+    assert "?: (security.W008) Your SECURE_SSL_REDIRECT setting is not set to True." in done.stderr
+
+
+def test_the_readme_tells_of_each_variable_that_is_read_and_of_no_other():
+    source = (ROOT / "config" / "settings.py").read_text()
+    read = re.findall(r"""\benv(?:_\w+)?\(\s*"(\w+)\"""", source) + re.findall(r"""environ\.get\("(\w+)\"""", source)
+    table = (ROOT / "README.md").read_text().partition("## Environment")[2].partition("\n## ")[0]
+    told = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
+    assert sorted(told) == sorted(set(read))
+    assert {"ENV_FILE", "SECRET_KEY", "TASKS_POLL", "HSTS_SUBDOMAINS"} < {*told}
 
 
 def test_debug_needs_nothing_but_a_secret_key():
@@ -230,6 +290,15 @@ def test_a_wrong_value_in_the_file_stops_the_start_too(env_file):
         1,
         "error: TIME_ZONE is 'Berlin'. Allowed: a name such as UTC or Europe/Berlin.\n",
     )
+
+
+def test_without_env_file_the_file_is_dot_env_of_the_checkout(tmp_path):
+    (tmp_path / "config").mkdir()
+    shutil.copy(ROOT / "config" / "settings.py", tmp_path / "config")
+    (tmp_path / ".env").write_text('SITE_NAME="From the file"\n')
+    environment = {name: value for name, value in PRODUCTION.items() if name != "ENV_FILE"}
+    with mock.patch.dict(os.environ, environment, clear=True):
+        assert runpy.run_path(str(tmp_path / "config" / "settings.py"))["SITE_NAME"] == "From the file"
 
 
 # URLs of servers -----------------------------------------------------------------------------------------------------
@@ -333,3 +402,15 @@ def test_a_file_that_is_no_database_is_one_line(tmp_path):
         "error: the database cannot be used: unable to open database file "
         "(check DATABASE_URL; --traceback shows more)\n",
     )
+
+
+def test_a_database_without_tables_asks_for_migrate(db, tmp_path):
+    if connection.vendor == "sqlite":
+        url, text = f"sqlite:///{tmp_path / 'empty.sqlite3'}", "no such table: tasks_"
+    else:
+        url, text = f"{database_url()}?options=-c%20search_path%3Dnowhere", 'relation "tasks_'
+    done = run("manage.py", "taskstats", DATABASE_URL=url)
+    assert (done.returncode, done.stdout) == (1, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"error: the database is not set up: {text}")
+    assert line.endswith(". Run: manage.py migrate")

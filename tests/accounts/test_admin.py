@@ -47,6 +47,7 @@ def test_a_user_can_be_added_and_log_in(operator_client, client):
     user = User.objects.get(email="new@example.org")
     assert (response.status_code, response["Location"]) == (302, f"{LIST}{user.pk}/change/")
     assert (user.display_name, user.language, user.email_verified_at) == ("New", "de", None)
+    assert (user.is_active, user.is_staff, user.is_superuser) == (True, False, False)
     client.post("/accounts/login/", {"username": "new@example.org", "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)
 
@@ -63,14 +64,14 @@ def test_a_user_can_be_changed(operator_client, alice):
     page = text(operator_client.get(f"{LIST}{alice.pk}/change/"))
     assert 'value="alice@example.org"' in page
     assert "Times" in page
+    assert 'href="../password/"' in page
     data = {"email": "Alice.Two@example.org", "display_name": "Alice Two", "language": "de", "is_active": "on"}
     response = operator_client.post(f"{LIST}{alice.pk}/change/", data)
     assert (response.status_code, response["Location"]) == (302, LIST)
-    verified = alice.email_verified_at
     alice.refresh_from_db()
     assert (alice.email, alice.display_name, alice.language) == ("alice.two@example.org", "Alice Two", "de")
     assert alice.check_password(PASSWORD)
-    assert alice.email_verified_at == verified
+    assert alice.email_verified_at is None  # nobody has shown that the new address is hers
     assert LogEntry.objects.get().change_message == '[{"changed": {"fields": ["Email address", "Name", "Language"]}}]'
 
 
@@ -82,14 +83,39 @@ def test_what_the_site_itself_finds_out_cannot_be_changed_by_hand(operator_clien
     assert User.objects.values("email_verified_at", "created_at", "last_login").get(pk=alice.pk) == before
 
 
+@pytest.mark.parametrize("path", ["", "{pk}/change/", "{pk}/password/", "{pk}/delete/", "{pk}/history/"])
+def test_neither_a_password_nor_its_hash_is_shown(operator_client, alice, path):
+    _algorithm, salt, digest = alice.password.split("$")
+    page = text(operator_client.get(LIST + path.format(pk=alice.pk)))
+    assert "alice@example.org" in page or ">Alice<" in page
+    assert [secret in page for secret in (PASSWORD, alice.password, salt, digest)] == [False] * 4
+
+
+def test_a_password_is_not_sent_back_with_a_form_that_has_a_mistake(operator_client):
+    data = {"email": "nonsense", "language": "en", "password1": PASSWORD, "password2": PASSWORD}
+    page = text(operator_client.post(LIST + "add/", data))
+    assert "Enter a valid email address." in page
+    assert 'value="nonsense"' in page
+    assert PASSWORD not in page
+
+
+def test_a_weak_password_is_refused(operator_client):
+    data = {"email": "new@example.org", "language": "en", "password1": "short", "password2": "short"}
+    page = text(operator_client.post(LIST + "add/", data))
+    assert "This password is too short. It must contain at least 12 characters." in page
+    assert not User.objects.filter(email="new@example.org").exists()
+
+
 def test_a_password_can_be_set(operator_client, client, alice):
     page = f"{LIST}{alice.pk}/password/"
     text(operator_client.get(page))
     new = "another lamp by the sea"
     response = operator_client.post(page, {"password1": new, "password2": new, "usable_password": "true"})
     assert response.status_code == 302
-    alice.refresh_from_db()
-    assert alice.check_password(new)
+    client.post("/accounts/login/", {"username": alice.email, "password": PASSWORD})
+    assert "_auth_user_id" not in client.session
+    client.post("/accounts/login/", {"username": alice.email, "password": new})
+    assert client.session["_auth_user_id"] == str(alice.pk)
 
 
 def test_a_user_can_be_switched_off_and_deleted(operator_client, alice):

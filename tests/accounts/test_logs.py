@@ -11,6 +11,8 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from accounts.logs import RedactTokens
+
 LOGGING: dict[str, Any] = settings.LOGGING
 
 TOKEN = "WzEsImFsaWNlQGV4YW1wbGUub3JnIl0:1abcde:signature-_signature"
@@ -74,6 +76,43 @@ def test_a_log_line_with_arguments_that_do_not_fit_is_reported_and_harms_nobody(
     console.handle(logging.LogRecord("steward", logging.INFO, "path", 1, "%d /accounts/verify/", ("text",), None))
     assert "--- Logging error ---" in capsys.readouterr().err
     assert lines() == ""
+
+
+class Unprintable:
+    def __repr__(self) -> str:
+        raise ValueError("nothing to show")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "logged"),
+    [
+        ("%d", (f"/accounts/verify/{TOKEN}/",), "Arguments do not fit: %d ('/accounts/verify/[token]/',)"),
+        ("%s %s", (f"/accounts/verify/{TOKEN}/",), "Arguments do not fit: %s %s ('/accounts/verify/[token]/',)"),
+        ("%(x)s", ({"path": f"/accounts/verify/{TOKEN}"},), "{'path': '/accounts/verify/[token]'}"),
+        (f"/accounts/verify/{TOKEN}/ %d", ("text",), "Arguments do not fit: /accounts/verify/[token]/ %d ('text',)"),
+    ],
+)
+def test_a_token_in_arguments_that_do_not_fit_is_in_no_line_and_no_report(lines, capsys, message, arguments, logged):
+    [console] = [handler for handler in logging.getLogger().handlers if type(handler) is logging.StreamHandler]
+    console.handle(logging.LogRecord("steward", logging.INFO, "path", 1, message, arguments, None))
+    assert logged in lines()
+    assert TOKEN not in lines() + capsys.readouterr().err
+
+
+def test_a_token_beside_an_argument_that_cannot_be_shown_is_in_no_report(capsys):
+    handler = logging.StreamHandler(io.StringIO())
+    handler.addFilter(RedactTokens())
+    arguments = (f"/accounts/verify/{TOKEN}/", Unprintable())
+    handler.handle(logging.LogRecord("steward", logging.INFO, "path", 1, "%s", arguments, None))
+    report = capsys.readouterr().err
+    assert "Unable to print the message and arguments" in report
+    assert TOKEN not in report
+
+
+def test_only_the_token_is_taken_out_of_a_record():
+    record = logging.LogRecord("steward", logging.INFO, "path", 1, "%s is %d", ("one", 1), None)
+    assert RedactTokens().filter(record) is True
+    assert (record.msg, record.args) == ("%s is %d", ("one", 1))
 
 
 def test_static_files_are_logged_only_when_something_is_wrong_with_them(lines):

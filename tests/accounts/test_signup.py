@@ -159,7 +159,9 @@ def test_a_new_address_is_stored_in_lower_case(client, db):
 
 
 def answer(response) -> tuple[int, dict[str, str], bytes]:
-    return response.status_code, dict(response.headers), response.content
+    """Return all of it but what the clock has written."""
+    headers = {name: value for name, value in response.headers.items() if name != "Expires"}
+    return response.status_code, headers | response.cookies, response.content
 
 
 @pytest.mark.parametrize("post", [post_form, post_json])
@@ -248,9 +250,10 @@ MISTAKES = [
     ({"email": "alice@example.org\nBcc: bob@example.org"}, {"email": [INVALID_ADDRESS]}),
     ({"email": "ålice@example.org"}, {"email": [INVALID_ADDRESS]}),
     ({"email": "al\u0130ce@example.org"}, {"email": [INVALID_ADDRESS]}),
+    ({"email": "\u0130" * 242 + "@example.org"}, {"email": [INVALID_ADDRESS]}),
     (
-        {"email": "\u0130" * 242 + "@example.org"},
-        {"email": [INVALID_ADDRESS, "Ensure this value has at most 254 characters (it has 496)."]},
+        {"email": "alice@" + "㍱㍱㍱㍱." * 20 + "org"},
+        {"email": ["Ensure this value has at most 254 characters (it has 269)."]},
     ),
     ({"email": "alice@" + "ü" * 60 + ".example.org"}, {"email": [INVALID_ADDRESS]}),
     (
@@ -364,6 +367,17 @@ def test_an_address_with_a_unicode_domain_is_stored_in_one_spelling_and_can_log_
 )
 def test_a_body_that_is_no_json_object_is_refused(client, db, body):
     response = post_json(client, body)
+    assert (response.status_code, response.json()) == (
+        400,
+        {"errors": {"__all__": ["The body is not a JSON object."]}},
+    )
+    assert stored() == (0, 0)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Accept": "text/html"}])
+def test_an_empty_body_is_refused_in_json(client, db, headers):
+    response = client.generic("POST", URL, "", headers=headers | {"Content-Type": "application/json"})
+    assert response["Content-Type"] == "application/json"
     assert (response.status_code, response.json()) == (
         400,
         {"errors": {"__all__": ["The body is not a JSON object."]}},

@@ -60,12 +60,24 @@ def test_times_are_shown_in_the_time_zone_of_the_site(client, settings):
     assert "2026-06-01 12:00:00 CEST" in text(client.get(f"/dev/mail/{key}/"))
 
 
-@pytest.mark.parametrize("date", ["", "nonsense", "Mon, 99 Jun 2026 10:00:00 +0000"])
+@pytest.mark.parametrize(
+    "date",
+    [
+        "",
+        "nonsense",
+        "Mon, 99 Jun 2026 10:00:00 +0000",
+        "Mon, 01 Jun 2026 10:00:00 +99999999999999999999",
+        "Mon, 01 Jun 99999999999999999999 10:00:00 +0000",
+        "Fri, 31 Dec 9999 23:59:59 -1200",
+    ],
+)
 def test_a_mail_without_a_date_that_makes_sense_is_listed_with_the_others(client, date):
     deliver("dated")
     box().add(f"Subject: undated\nTo: alice@example.org\n{f'Date: {date}' if date else 'X: y'}\n\ntext\n")
     page = text(client.get("/dev/mail/"))
     assert {*re.findall(r">(dated|undated)</a>", page)} == {"dated", "undated"}
+    for key in box().keys():  # noqa: SIM118 - a Maildir is no dict
+        assert "<dt>Date</dt><dd>20" in text(client.get(f"/dev/mail/{key}/"))
 
 
 def test_a_mail_is_shown_with_headers_text_and_a_frame_for_html(client, alice):
@@ -87,6 +99,13 @@ def test_a_mail_of_text_alone_has_no_frame(client):
     assert "just text" in page
     assert "<iframe" not in page
     assert client.get(f"/dev/mail/{key}/html/").status_code == 404
+
+
+def test_an_address_in_the_text_is_a_link_and_a_script_in_it_is_not(client):
+    key = deliver(text="Look at https://example.org/a?b=1&c=2 or javascript:alert(1)\n")
+    page = text(client.get(f"/dev/mail/{key}/"))
+    assert re.findall(r'href="([^"]*(?:example|alert)[^"]*)"', page) == ["https://example.org/a?b=1&amp;c=2"]
+    assert "javascript:alert(1)" in page
 
 
 def test_whatever_is_in_a_mail_is_text_on_the_page(client):
@@ -114,6 +133,17 @@ def test_the_html_part_may_be_framed_here_and_run_nothing(client):
     assert response["X-Frame-Options"] == "SAMEORIGIN"
     assert '<head><base target="_top">' in text(response)
     assert "<p>html</p>" in text(response)
+
+
+def test_the_html_part_of_a_mail_of_ours_may_use_its_own_styles(client, alice):
+    get_connection(MAILBOX).send_messages([emails.welcome(alice, "7")])
+    [key] = box().keys()
+    response = client.get(f"/dev/mail/{key}/html/")
+    styles = re.findall(r"<style[^>]*>(.*?)</style>", text(response), re.DOTALL)
+    digests = [base64.b64encode(hashlib.sha256(style.encode()).digest()).decode() for style in styles]
+    assert re.findall(r"'sha256-([^']+)'", response["Content-Security-Policy"]) == digests
+    assert digests
+    assert '<base target="_top">' in text(response)
 
 
 def test_an_html_part_without_styles_is_allowed_none(client):

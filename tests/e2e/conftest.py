@@ -10,6 +10,7 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.parser import BytesParser
@@ -82,10 +83,15 @@ class Site:
 
     def signup_json(self, **data: str) -> tuple[int, dict]:
         """Sign up as an API client does; return the status and the body."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        connection.request("POST", "/accounts/signup/", json.dumps(data), {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        return response.status, json.loads(response.read())
+        status, body = self.request("POST", "/accounts/signup/", json.dumps(data), "application/json")
+        return status, json.loads(body)
+
+    def request(self, method: str, path: str, body: str | None = None, kind: str = "") -> tuple[int, bytes]:
+        """Send one request; return the status and the body."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)) as connection:
+            connection.request(method, path, body, {"Content-Type": kind} if kind else {})
+            with connection.getresponse() as response:
+                return response.status, response.read()
 
 
 @pytest.fixture
