@@ -18,7 +18,7 @@ help:  ## List the targets
 
 run: .venv/runtime .env  ## Set up and start the site and the cluster (PORT=8000)
 	@$(PY) manage.py firstrun --port $(PORT)
-	@PATH="$(CURDIR)/$(BIN):$$PATH" SITE_PORT=$(PORT) honcho start --port $(PORT) || [ $$? -eq 130 ]  # 130: Ctrl-C
+	@PATH="$(CURDIR)/$(BIN):$$PATH" SITE_PORT=$(PORT) honcho start --env /dev/null --port $(PORT) || [ $$? -eq 130 ]  # 130: Ctrl-C
 
 test: .venv/development  ## Set up and run the tests on SQLite; no browser, no PostgreSQL
 	$(BIN)/pytest

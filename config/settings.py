@@ -106,7 +106,9 @@ def database(url: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
         }
     else:
-        config["OPTIONS"] = {"connect_timeout": 10, **config.get("OPTIONS", {})}
+        # a server that went away without a word is noticed within some seconds, not after hours
+        alive = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
+        config["OPTIONS"] = {"connect_timeout": 10, **alive, **config.get("OPTIONS", {})}
     return config
 
 
@@ -244,12 +246,13 @@ LOGOUT_REDIRECT_URL = "home"
 
 # Background work -----------------------------------------------------------------------------------------------------
 
-TASKS = {
-    "default": {
-        "BACKEND": "tasks.backend.DatabaseBackend",
-        "QUEUES": env_list("TASKS_QUEUES", "default,mail,maintenance"),
-    }
-}
+_queues = env_list("TASKS_QUEUES", "default,mail,maintenance")
+if missing := {"default", "mail", "maintenance"} - set(_queues):
+    raise ImproperlyConfigured(
+        f"TASKS_QUEUES is {','.join(_queues)!r}. Allowed: names separated by commas, default, mail and maintenance "
+        f"among them; missing: {', '.join(sorted(missing))}."
+    )
+TASKS = {"default": {"BACKEND": "tasks.backend.DatabaseBackend", "QUEUES": _queues}}
 TASKS_WORKERS = env_int("TASKS_WORKERS", os.cpu_count() or 1, 1, 256)
 TASKS_LEASE = env_seconds("TASKS_LEASE", 15, 3, 3600)
 TASKS_POLL = env_seconds("TASKS_POLL", 0.2, 0.01, 60)

@@ -162,11 +162,11 @@ class Sentinel(django_q_cluster.Sentinel):
             logger.error("worker %s was killed: its task did not stop when its time was up", gone)
         elif process.exitcode:
             logger.error("worker %s died (exit code %s); starting another", gone, process.exitcode)
-        self.pool[slot] = self.spawn_in(slot)
         try:
-            self.ended.send((gone, out_of_time))
+            self.ended.send((gone, out_of_time))  # before its slot is cleared: after that it counts as lost
         except OSError:
             logger.warning("the housekeeper is gone; the next one looks after worker %s", gone)
+        self.pool[slot] = self.spawn_in(slot)
 
     def stop(self) -> None:
         """Drain: release what has not started, wait for what runs, interrupt it after the grace, end the tree."""
@@ -206,7 +206,11 @@ def _child(target: Callable[..., Any], parent: int, *args: Any) -> None:
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-    target(*args)
+    try:
+        target(*args)
+    except BaseException:
+        logger.critical("%s failed", target.__name__, exc_info=True)
+        os._exit(1)  # at once: multiprocessing would first wait for the children, which nobody watches any more
 
 
 def _watch(parent: int) -> None:
@@ -237,25 +241,36 @@ class _Nowhere:
 def _keep_house(row: ClusterRow, slots: Slots, ended: Connection) -> None:
     """Be the housekeeper: say that the cluster lives, take back what stuck, rescue what others lost. Never raises."""
     every = settings.TASKS_LEASE / 5
-    timed_out: set[str] = set()
-    due = 0.0
+    ended_workers: dict[str, bool] = {}
+    due = patient_until = 0.0
+    beat_at = time.monotonic()
+
+    def is_alive(name: str) -> bool:
+        # asked after the rows were read: a worker shows its pid before it starts a row
+        return name not in ended_workers and name in {worker_id(row, pid) for pid in slots.alive()}
+
     while True:
         try:
             if ended.poll(max(0.0, due - time.monotonic())):
-                gone, out_of_time = ended.recv()
-                if out_of_time:
-                    timed_out.add(gone)
+                while ended.poll(0):
+                    gone, out_of_time = ended.recv()
+                    ended_workers[gone] = out_of_time
                 leases.release(row.pk)  # it may have taken a package that it did not start
             close_old_connections()
-            alive = {worker_id(row, pid) for pid in slots.alive()}
-            rescued = leases.rescue_lost_workers(row.pk, alive.__contains__, frozenset(timed_out))
-            timed_out.clear()
+            timed_out = frozenset(name for name, out_of_time in ended_workers.items() if out_of_time)
+            rescued = leases.rescue_lost_workers(row.pk, is_alive, timed_out)
+            ended_workers.clear()
             if time.monotonic() >= due:
                 due = time.monotonic() + every
                 row.workers = slots.alive()
                 leases.heartbeat(row)
+                if time.monotonic() - beat_at > settings.TASKS_LEASE / 2:
+                    # The database was away, and no cluster could say that it lives: let them speak first.
+                    patient_until = time.monotonic() + settings.TASKS_LEASE
+                beat_at = time.monotonic()
                 leases.release(row.pk, older_than=leases.CLAIM_LIFETIME)
-                rescued += leases.rescue_dead_clusters()
+                if time.monotonic() >= patient_until:
+                    rescued += leases.rescue_dead_clusters()
             if rescued:
                 logger.warning("rescued %s tasks of workers that are gone", rescued)
         except DatabaseError as error:

@@ -139,8 +139,12 @@ def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     """Return the function's value as JSON text. Whatever it raises, SystemExit included, is raised."""
     args = list(attempt.args)
     if task.takes_context:
-        row = Task.objects.get(pk=attempt.task_id)
-        result = task.get_backend().result(row, task)  # type: ignore[attr-defined]  # ours, see TaskFunction
+
+        def read() -> tuple[Any, Any]:
+            row = Task.objects.get(pk=attempt.task_id)
+            return row, task.get_backend().result(row, task)  # type: ignore[attr-defined]  # ours, see TaskFunction
+
+        row, result = read() if task.atomic else _persist(read)
         args.insert(0, TaskContext(result, attempt, row.checkpoint, Worker.is_draining))
     with _time_limit(task.timeout):
         value = task.func(*args, **attempt.kwargs)

@@ -43,7 +43,7 @@ def _listen(seconds: float) -> bool:
             raw.execute(f"LISTEN {CHANNEL}")
             _listening_on = raw
             return True  # what was committed before is not notified
-        return any(True for _notification in raw.notifies(timeout=seconds, stop_after=1))
+        return bool(list(raw.notifies(timeout=seconds, stop_after=1)))  # all that have come, not one at a time
 
 
 _data_version: tuple[object, int] = (None, 0)

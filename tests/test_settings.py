@@ -118,6 +118,12 @@ WRONG = [
         "TASKS_MAX_PAYLOAD is '10 MB'. Allowed: a whole number from 1024 to 67108864.",
     ),
     ("TASKS_QUEUES", " , ", "TASKS_QUEUES is ','. Allowed: values separated by commas, at least one."),
+    (
+        "TASKS_QUEUES",
+        "default,post",
+        "TASKS_QUEUES is 'default,post'. Allowed: names separated by commas, default, mail and maintenance among them; "
+        "missing: mail, maintenance.",
+    ),
     ("ALLOWED_HOSTS", ",", "ALLOWED_HOSTS is ','. Allowed: values separated by commas, at least one."),
 ]
 
@@ -135,7 +141,7 @@ def test_a_wrong_value_is_named_with_what_is_allowed(name, value, message):
         *{name: (name, value, message) for name, value, message in WRONG}.values(),
         (
             "TASKS_QUEUES",
-            "default," + "x" * 65,
+            "default,mail,maintenance," + "x" * 65,
             f"TASKS names the queue '{'x' * 65}'. Allowed: 1 to 64 printable characters.",
         ),
         ("TIME_ZONE", "UTC\nUTC", "TIME_ZONE is 'UTC\\nUTC'. Allowed: a name such as UTC or Europe/Berlin."),
@@ -168,7 +174,11 @@ def test_the_bounds_of_a_number_are_allowed():
 
 
 def test_the_parts_of_a_list_are_stripped_and_the_empty_ones_left_out():
-    assert value_of("TASKS['default']['QUEUES']", TASKS_QUEUES=" mail,, default ,") == ["mail", "default"]
+    assert value_of("TASKS['default']['QUEUES']", TASKS_QUEUES=" mail,, default ,maintenance") == [
+        "mail",
+        "default",
+        "maintenance",
+    ]
     assert value_of("SECRET_KEY_FALLBACKS") == []
     assert value_of("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS=",") == []
     assert value_of("SECRET_KEY_FALLBACKS", SECRET_KEY_FALLBACKS="old, older") == ["old", "older"]
@@ -340,10 +350,16 @@ def test_postgresql_is_given_as_a_url(scheme):
         "PORT": 5433,
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
-        "OPTIONS": {"connect_timeout": 3, "sslmode": "require"},
+        "OPTIONS": {**product.database("postgres://h/db")["OPTIONS"], "connect_timeout": 3, "sslmode": "require"},
     }
     assert {name: config[name] for name in expected} == expected
-    assert product.database("postgres://h/db")["OPTIONS"] == {"connect_timeout": 10}
+    assert product.database("postgres://h/db")["OPTIONS"] == {
+        "connect_timeout": 10,
+        "keepalives_idle": 5,
+        "keepalives_interval": 2,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 10_000,
+    }
 
 
 def test_sqlite_is_given_as_a_url_and_its_directory_is_made(tmp_path):
