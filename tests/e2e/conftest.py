@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.controller import Controller
 from selenium import webdriver
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 
 from tests.processes import ROOT, Process, database_url, until
@@ -159,6 +160,21 @@ class Browser(webdriver.Chrome):
     @property
     def text(self) -> str:
         return self.find_element(By.TAG_NAME, "body").text
+
+    def is_at(self, url: str) -> bool:
+        """Wait until the address is this one: a click returns before the next page is there."""
+        return until(lambda: self.current_url == url, what=f"at {url}, still at {self.current_url}")
+
+    def says(self, text: str) -> bool:
+        """Wait until the page says it."""
+
+        def found() -> bool:
+            try:
+                return text in self.text.replace("\n", " ")
+            except (NoSuchElementException, StaleElementReferenceException):  # between two pages
+                return False
+
+        return until(found, what=f"the page says {text!r}")
 
     def errors(self) -> list[str]:
         return [entry["message"] for entry in self.get_log("browser") if entry["level"] == "SEVERE"]

@@ -19,32 +19,33 @@ def test_a_person_signs_up_verifies_the_address_and_logs_in(site, mail_server, b
     browser.press("Create an account")
     browser.fill(display_name="New", email="New@Example.org", password=PASSWORD)
     browser.press("Sign up")
-    assert browser.current_url == f"{site.url}/accounts/signup/check-inbox/"
-    assert "Check your inbox" in browser.text
+    assert browser.is_at(f"{site.url}/accounts/signup/check-inbox/")
+    assert browser.says("Check your inbox")
 
     text = mail_server.mail_to("new@example.org").get_body(("plain",)).get_content()
     (link,) = [line for line in text.splitlines() if "/accounts/verify/" in line]
     browser.get(link)
     assert User.objects.get().email_verified_at is None  # opening the link is not enough
     browser.press("Verify my address")
-    assert "Your email address is verified." in browser.text
+    assert browser.says("Your email address is verified.")
     assert User.objects.get().email_verified_at is not None
 
     browser.fill(username="new@example.org", password=PASSWORD)
     browser.press("Log in")
-    assert browser.current_url == f"{site.url}/accounts/"
-    assert "new@example.org verified" in browser.text.replace("\n", " ")
+    assert browser.is_at(f"{site.url}/accounts/")
+    assert browser.says("new@example.org verified")
 
     browser.get(link)
-    assert "Already verified" in browser.text
+    assert browser.says("Already verified")
     browser.find_element(By.XPATH, "//nav//button").click()
-    assert browser.current_url == f"{site.url}/"
+    assert browser.is_at(f"{site.url}/")
 
 
 def test_a_form_with_mistakes_comes_back_with_what_was_typed_and_what_is_missing(site, browser):
     browser.get(f"{site.url}/accounts/signup/")
     browser.fill(display_name="New", email="new@example.org", password="short")
     browser.press("Sign up")
+    assert browser.says("That did not work yet.")
     password = browser.find_element(By.NAME, "password")
     assert password.get_attribute("aria-invalid") == "true"
     assert password.get_attribute("value") == ""
@@ -88,8 +89,8 @@ def test_an_operator_reads_why_a_task_failed_retries_it_and_it_succeeds(site, br
     browser.find_element(By.NAME, "_selected_action").click()
     browser.find_element(By.CSS_SELECTOR, "select[name=action] option[value=retry]").click()
     browser.find_element(By.CSS_SELECTOR, "button[name=index]").click()
-    assert "Done for 1 task." in browser.text
+    assert browser.says("Done for 1 task.")
     task = until(lambda: Task.objects.filter(pk=result.id, status="SUCCESSFUL").first())
     assert (task.return_value, task.attempts) == ("here it is", 4)
     browser.get(f"{site.url}/admin/tasks/task/{task.pk}/change/")
-    assert "here it is" in browser.text
+    assert browser.says("here it is")
