@@ -257,6 +257,9 @@ TASKS_WORKERS = env_int("TASKS_WORKERS", os.cpu_count() or 1, 1, 256)
 TASKS_LEASE = env_seconds("TASKS_LEASE", 15, 3, 3600)
 TASKS_POLL = env_seconds("TASKS_POLL", 0.2, 0.01, 60)
 TASKS_SHUTDOWN_GRACE = env_seconds("TASKS_SHUTDOWN_GRACE", 25, 0, 3600)
+TASKS_CANCEL_GRACE = env_seconds("TASKS_CANCEL_GRACE", 10, 0, 3600)
+TASKS_RETENTION_SUCCESSFUL = env_seconds("TASKS_RETENTION_SUCCESSFUL", 7 * 86_400, 0, 10 * 365 * 86_400)
+TASKS_RETENTION_FAILED = env_seconds("TASKS_RETENTION_FAILED", 90 * 86_400, 0, 10 * 365 * 86_400)
 TASKS_MAX_PAYLOAD = env_int("TASKS_MAX_PAYLOAD", 256 * 1024, 1024, 64 * 1024 * 1024)
 
 # django-q2 provides processes; whatever it would store or schedule by itself is switched off.

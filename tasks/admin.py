@@ -67,7 +67,7 @@ class TaskAdmin(ReadOnly):
     ordering = ("-pk",)
     list_per_page = 50
     show_full_result_count = False
-    actions = ("retry", "discard")
+    actions = ("retry", "cancel", "discard")
     fieldsets = (
         (None, {"fields": (
             "task_path", "status_", "why", "queue_name", "priority", "attempts_", "errors_", "arguments", "result")}),
@@ -101,7 +101,7 @@ class TaskAdmin(ReadOnly):
         if task.status != TaskResultStatus.READY:
             return "–"
         if task.task_path not in registry:
-            return str(_("This release has no such task function. It waits for a release that has it; or discard it."))
+            return str(_("This release has no such task function. It waits for a release that has it; or cancel it."))
         if queue := Queue.objects.paused().filter(pk=task.queue_name).first():
             who = {"who": queue.paused_by or _("somebody"), "why": queue.paused_reason or _("no reason was given")}
             return str(_("Its queue was paused by %(who)s: %(why)s. Resume it: manage.py resumequeue") % who)
@@ -187,6 +187,10 @@ class TaskAdmin(ReadOnly):
         """Return whether the user may retry."""
         return request.user.has_perm("tasks.retry_task")
 
+    def has_cancel_permission(self, request: HttpRequest) -> bool:
+        """Return whether the user may cancel."""
+        return request.user.has_perm("tasks.cancel_task")
+
     def has_discard_permission(self, request: HttpRequest) -> bool:
         """Return whether the user may discard."""
         return request.user.has_perm("tasks.discard_task")
@@ -196,10 +200,15 @@ class TaskAdmin(ReadOnly):
         """Make them READY, with one attempt more at least."""
         self._act(request, queryset, _("Retried by hand."), lambda tasks: tasks.retry())
 
-    @admin.action(description=_("Discard the selected tasks (waiting or failed)"), permissions=["discard"])
+    @admin.action(description=_("Cancel the selected tasks (waiting or running)"), permissions=["cancel"])
+    def cancel(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
+        """Stop them: at once, or as soon as their code lets them."""
+        self._act(request, queryset, _("Cancelled by hand."), lambda tasks: tasks.cancel(by=str(request.user)))
+
+    @admin.action(description=_("Discard the selected failed tasks"), permissions=["discard"])
     def discard(self, request: HttpRequest, queryset: QuerySet[Task]) -> None:
-        """Give them up."""
-        self._act(request, queryset, _("Discarded by hand."), lambda tasks: tasks.discard(by=request.user))
+        """Take them out of the list of failures."""
+        self._act(request, queryset, _("Discarded by hand."), lambda tasks: tasks.discard())
 
     def _act(self, request: HttpRequest, queryset: QuerySet[Task], log: Any, act: Any) -> None:
         """Do it task by task, the latest first; keep who did it; say for how many it was possible."""
@@ -267,7 +276,7 @@ def describe(error: TaskError, is_open: bool = False) -> SafeString:
 
 
 def note(task: Task) -> Any:
-    """Return what the status does not say: retrying, scheduled, claimed, discarded."""
+    """Return what the status does not say: retrying, scheduled, claimed, cancelled, discarded."""
     if task.status == TaskResultStatus.READY:
         if task.lease_id:
             return _("claimed")
@@ -275,6 +284,10 @@ def note(task: Task) -> Any:
             return _("retrying")
         if task.run_after > timezone.now():
             return _("scheduled")
+    if task.status == TaskResultStatus.RUNNING and task.cancel_requested_at:
+        return _("is being cancelled")
+    if task.cancel_requested_at and task.discarded_at:
+        return _("cancelled")
     if task.discarded_at:
         return _("discarded")
     return ""

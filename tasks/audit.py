@@ -20,7 +20,7 @@ from django_tasks import TaskResultStatus
 from tasks.models import FINISHED, UNFINISHED, Cluster, Queue, Task, TaskError
 
 COUNTED = [TaskError.Kind.EXCEPTION, TaskError.Kind.TIMEOUT, TaskError.Kind.LOST]
-"""Kinds of errors that used an attempt. DISCARDED did if the function raised it, which is when it has a worker."""
+"""Kinds of errors that used an attempt. DISCARDED and CANCELLED did if the function ran: then they have a worker."""
 
 SHOWN = 20
 """Rows of a broken law that are listed; all are counted."""
@@ -61,8 +61,8 @@ def _running_without_lease() -> models.QuerySet[Task]:
 
 
 def _counted(task: OuterRef) -> models.QuerySet[TaskError]:
-    raised = Q(kind=TaskError.Kind.DISCARDED) & ~Q(worker_id="")
-    return TaskError.objects.filter(Q(kind__in=COUNTED) | raised, task=task)
+    ran = Q(kind__in=[TaskError.Kind.DISCARDED, TaskError.Kind.CANCELLED]) & ~Q(worker_id="")
+    return TaskError.objects.filter(Q(kind__in=COUNTED) | ran, task=task)
 
 
 def _not_contiguous() -> models.QuerySet[Task]:
@@ -84,11 +84,10 @@ def _too_many_attempts() -> models.QuerySet[Task]:
 
 
 def _changed_after_success() -> models.QuerySet[Task]:
-    later = TaskError.objects.filter(task=OuterRef("pk"), created_at__gt=OuterRef("finished_at"))
-    return Task.objects.filter(
-        Exists(later.exclude(kind=TaskError.Kind.SUPERSEDED)) | Q(finished_at__lt=F("last_attempted_at")),
-        status=TaskResultStatus.SUCCESSFUL,
-    )
+    # by the numbers of the attempts, not by times: a clock may step back
+    harmless = [TaskError.Kind.SUPERSEDED, TaskError.Kind.INTERRUPTED]
+    later = TaskError.objects.filter(task=OuterRef("pk"), attempt__gte=OuterRef("attempts"))
+    return Task.objects.filter(Exists(later.exclude(kind__in=harmless)), status=TaskResultStatus.SUCCESSFUL)
 
 
 def _key_taken_twice() -> models.QuerySet[Task]:

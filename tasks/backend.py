@@ -5,19 +5,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django_tasks import base
 from django_tasks.backends.base import BaseTaskBackend
 from django_tasks.exceptions import InvalidTaskError, TaskResultDoesNotExist
 from django_tasks.signals import task_enqueued
-from django_tasks.utils import normalize_json
 
-from tasks.functions import MAX_KEY_LENGTH, TaskFunction, check_arguments, registry, validate_options
+from tasks.functions import MAX_KEY_LENGTH, TaskFunction, registry, stored_arguments, validate_options
 
 # tasks.models is imported inside the methods: `@task` makes this backend before Django's models are ready.
 
@@ -48,47 +49,52 @@ class DatabaseBackend(BaseTaskBackend):
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> base.TaskResult[Any]:
         """Insert the row in the caller's transaction; raise TypeError or ValueError for arguments that do not fit."""
-        from tasks.models import UNFINISHED, Task
-
         self.validate_task(task)
-        check_arguments(task, args, kwargs)
-        row = _row(task, args, kwargs)
-        key = row.idempotency_key
-        if key is None:
-            row.save(force_insert=True)
-        else:
-            try:
-                with transaction.atomic():
-                    row.save(force_insert=True)
-            except IntegrityError:
-                same = Task.objects.filter(task_path=task.module_path, idempotency_key=key, status__in=UNFINISHED)
-                existing = same.first()
-                if existing is None:  # it finished between the two statements: its key is free again
-                    return self.enqueue(task, args, kwargs)
-                return self.result(existing, task)
-        result = self.result(row, task)
-        task_enqueued.send(type(self), task_result=result)
-        return result
+        stored = stored_arguments(task, args, kwargs)
+        key = _key(task, args, kwargs)
+        while not (results := self._insert(task, [stored], key)):
+            existing = self._unfinished(task, key)
+            if existing is not None:
+                return existing
+            # it finished between the two statements: its key is free again
+        return results[0]
 
     def enqueue_many(self, task: TaskFunction[Any, Any], calls: Iterable[Any]) -> list[base.TaskResult[Any]]:
         """Insert a row for each call, see TaskFunction.enqueue_many."""
-        from tasks.models import Task
-
         self.validate_task(task)
         both = [((), call) if isinstance(call, Mapping) else (tuple(call), {}) for call in calls]
+        stored = []
         for number, (args, kwargs) in enumerate(both):
             try:
-                check_arguments(task, args, kwargs)
+                stored.append(stored_arguments(task, args, kwargs))
             except (TypeError, ValueError) as error:
                 raise type(error)(f"call {number}: {error}") from None
-        if task.idempotency_key is not None:  # each may be answered with a task that exists
-            return [self.enqueue(task, args, kwargs) for args, kwargs in both]
-        rows = Task.objects.bulk_create((_row(task, args, kwargs) for args, kwargs in both), batch_size=BATCH)
-        results = [self.result(row, task) for row in rows]
+        with transaction.atomic(savepoint=False):
+            if task.idempotency_key is not None:  # each may be answered with a task that exists
+                return [self.enqueue(task, args, kwargs) for args, kwargs in both]
+            batches = [stored[first : first + BATCH] for first in range(0, len(stored), BATCH)]
+            return [result for batch in batches for result in self._insert(task, batch)]
+
+    def _insert(
+        self, task: TaskFunction[Any, Any], stored: list[tuple[str, str]], key: str | None = None
+    ) -> list[base.TaskResult[Any]]:
+        from tasks import statements
+
+        values = [task.module_path, task.queue_name, task.priority, task.max_attempts, task.run_after, key]
+        results = [
+            self._new_result(task, task_id, enqueued_at, args, kwargs)
+            for (task_id, enqueued_at), (args, kwargs) in zip(statements.insert(values, stored), stored, strict=False)
+        ]
         if task_enqueued.has_listeners(type(self)):
             for result in results:
                 task_enqueued.send(type(self), task_result=result)
         return results
+
+    def _unfinished(self, task: TaskFunction[Any, Any], key: str | None) -> base.TaskResult[Any] | None:
+        from tasks.models import UNFINISHED, Task
+
+        row = Task.objects.filter(task_path=task.module_path, idempotency_key=key, status__in=UNFINISHED).first()
+        return None if row is None else self.result(row, task)
 
     def get_result(self, result_id: str) -> base.TaskResult[Any]:
         """Return the result with this id; raise TaskResultDoesNotExist, also for an id that none can have."""
@@ -100,6 +106,24 @@ class DatabaseBackend(BaseTaskBackend):
         if row is None:
             raise TaskResultDoesNotExist(result_id)
         return self.result(row)
+
+    def _new_result(
+        self, task: TaskFunction[Any, Any], task_id: int, enqueued_at: datetime, args: str, kwargs: str
+    ) -> base.TaskResult[Any]:
+        return base.TaskResult(
+            task=task,
+            id=str(task_id),
+            status=base.TaskResultStatus.READY,
+            enqueued_at=enqueued_at,
+            started_at=None,
+            finished_at=None,
+            last_attempted_at=None,
+            args=json.loads(args),
+            kwargs=json.loads(kwargs),
+            backend=self.alias,
+            errors=[],
+            worker_ids=[],
+        )
 
     def result(self, row: Any, task: TaskFunction[Any, Any] | None = None) -> base.TaskResult[Any]:
         """Return Django's TaskResult for a row of `tasks.Task`."""
@@ -122,23 +146,6 @@ class DatabaseBackend(BaseTaskBackend):
         )
         object.__setattr__(result, "_return_value", row.return_value)
         return result
-
-
-def _row(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    from tasks.models import Task
-
-    row = Task(
-        task_path=task.module_path,
-        args=normalize_json(args),
-        kwargs=normalize_json(kwargs),
-        queue_name=task.queue_name,
-        priority=task.priority,
-        max_attempts=task.max_attempts,
-        idempotency_key=_key(task, args, kwargs),
-    )
-    if task.run_after is not None:
-        row.run_after = task.run_after
-    return row
 
 
 def _key(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

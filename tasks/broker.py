@@ -1,12 +1,11 @@
 """Rows on one side, django-q2 on the other: claims due rows and makes the packages that its pusher hands to workers.
 
-A package is made in memory from a lease and never stored: the database holds JSON only, and a new SECRET_KEY loses no
+A package is made in memory from a claim and never stored: the database holds JSON only, and a new SECRET_KEY loses no
 task. django-q2's own way in, `async_task(...)`, is translated into a row or refused.
 """
 
 from __future__ import annotations
 
-import logging
 import time
 import uuid
 from collections.abc import Callable
@@ -21,11 +20,10 @@ from django_tasks.exceptions import InvalidTaskError
 from tasks import leases, wakeup
 from tasks.functions import registry
 from tasks.models import Task
-
-logger = logging.getLogger(__name__)
+from tasks.outage import Outage
 
 FULL = 0.005
-"""Seconds until the next look whether a worker has become free."""
+"""Seconds until the next look whether a worker has become free; ten times that if none did for a while."""
 
 
 class DatabaseBroker(Broker):
@@ -40,23 +38,37 @@ class DatabaseBroker(Broker):
     is_draining: Callable[[], bool]
     """Whether the cluster stops, and claims no more."""
 
-    def dequeue(self) -> list[tuple[int, str]]:
-        """Return packages for the next rows that are due; [] if there are none after a wait. Never raises."""
-        claimed: list[leases.Lease] = []
-        room = self.room()
+    def __init__(self, list_key: str | None = None) -> None:
+        super().__init__(list_key)
+        self.outage = Outage("the pusher")
+        self._is_exhausted = False
+        self._pause = FULL
+
+    def dequeue(self) -> list[tuple[str, str]]:
+        """Return a package with the next rows that are due; [] if there are none after a wait. Never raises."""
         try:
             close_old_connections()
-            if room > 0 and not self.is_draining():
-                claimed = leases.claim(self.cluster_id, room, self.queues, registry)
-                if not claimed:
-                    wakeup.wait(settings.TASKS_POLL, self.is_draining)
-            else:
-                time.sleep(FULL)
+            if self._is_exhausted:  # what came in since the last look ends the wait at once
+                self._is_exhausted = False
+                wakeup.wait(settings.TASKS_POLL, self.is_draining)
+            claimed = self._claim()
+            self.outage.is_over()
         except Error as error:
-            logger.error("cannot claim tasks, trying again: %s", str(error).strip().split("\n")[0])
             connections.close_all()
-            time.sleep(1)
-        return [(lease.task_id, _package(lease)) for lease in claimed]
+            time.sleep(self.outage.wait_after(error))
+            return []
+        return [(claimed[0].lease_id.hex, _package(claimed))] if claimed else []
+
+    def _claim(self) -> list[leases.Lease]:
+        room = 0 if self.is_draining() else self.room()
+        if room <= 0:
+            time.sleep(self._pause)
+            self._pause = min(10 * FULL, self._pause * 1.2)
+            return []
+        self._pause = FULL
+        claimed = leases.claim(self.cluster_id, room, self.queues, registry)
+        self._is_exhausted = len(claimed) < room
+        return claimed
 
     def enqueue(self, package: str) -> str:
         """Make a row of what `async_task` was given; raise InvalidTaskError if that is no task function."""
@@ -85,16 +97,14 @@ class DatabaseBroker(Broker):
         return "Steward's database broker"
 
 
-def _package(lease: leases.Lease) -> Any:
+def _package(claimed: list[leases.Lease]) -> Any:
+    """Return what django-q2's pusher unpacks and puts into `tasks.shared.Channel`, which sends task by task."""
     return SignedPackage.dumps(
         {
-            "id": lease.lease_id.hex,
-            "name": f"{lease.task_path} #{lease.task_id}",
+            "id": claimed[0].lease_id.hex,
+            "name": "claimed tasks",
             "func": "tasks.runner.run",
-            "args": (lease.task_id, lease.lease_id.hex),
+            "args": (claimed[0].lease_id.hex, [(lease.task_id, lease.task_path) for lease in claimed]),
             "kwargs": {},
-            "save": False,
-            "ack_failure": True,
-            "timeout": -1,  # the runner's own timer and the sentinel's deadline limit an attempt
         }
     )

@@ -25,33 +25,43 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
-from multiprocessing.connection import Connection
+from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import Any
 
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import close_old_connections, connections
+from django.db import connections
 from django_q import cluster as django_q_cluster
 from django_q.pusher import pusher
 from django_q.worker import worker
 
 from tasks import leases
 from tasks.broker import DatabaseBroker
+from tasks.housekeeper import keep_house
 from tasks.models import Cluster as ClusterRow
-from tasks.runner import Worker
-from tasks.shared import Channel, Flag, Slots, fork
+from tasks.outage import Outage
+from tasks.runner import run
+from tasks.shared import Channel, Depth, Flag, Slots, fork
+from tasks.worker import Worker
 
 logger = logging.getLogger(__name__)
 
 WATCH = 0.5
 """Seconds between two looks of the sentinel at its children, and of a child at its parent."""
 
-INTERRUPT_FOR = 1.5
+INTERRUPT_FOR = 1.0
 """Seconds that an interrupted task gets, after the grace, to end by itself; then its worker is killed."""
+
+PUSHER_ENDS = 0.3
+"""Seconds that the pusher gets to end by itself once the cluster drains."""
+
+LAST_WRITES = 0.7
+"""Seconds that each of the two last writes of a cluster may take. With the two above: less than 3 after the grace."""
 
 
 def worker_id(cluster: ClusterRow, pid: int) -> str:
@@ -106,8 +116,8 @@ class Sentinel(django_q_cluster.Sentinel):
         broker.cluster_id = row.pk
         broker.queues = row.queues
         broker.is_draining = stop.is_set
-        self.task_queue = Channel(workers)
-        broker.room = lambda: 2 * workers - self.task_queue.qsize()
+        self.task_queue = Channel(workers, run)
+        broker.room = Depth(self.task_queue, workers).room
         self.start()
 
     def start(self) -> None:
@@ -132,7 +142,7 @@ class Sentinel(django_q_cluster.Sentinel):
     def spawn_housekeeper(self) -> BaseProcess:
         """Start the housekeeper, with a new pipe that tells it which workers ended."""
         ended, self.ended = fork.Pipe(duplex=False)
-        return self.spawn(_keep_house, self.row, self.slots, ended)
+        return self.spawn(keep_house, self.row, self.slots, ended, partial(worker_id, self.row))
 
     def guard(self) -> None:
         """Replace what dies and kill what is out of time, until the stop is asked for."""
@@ -172,9 +182,9 @@ class Sentinel(django_q_cluster.Sentinel):
         """Drain: release what has not started, wait for what runs, interrupt it after the grace, end the tree."""
         deadline = time.monotonic() + settings.TASKS_SHUTDOWN_GRACE
         logger.info("cluster %s drains, at most %g s", self.row, settings.TASKS_SHUTDOWN_GRACE)
-        self.pusher.join(1)
+        self.pusher.join(PUSHER_ENDS)
         _end(self.pusher)
-        _try(lambda: leases.release(self.row.pk))
+        _write(lambda: leases.release(self.row.pk))
         self.wait_for_workers(deadline)
         for process in self.pool:
             if process.is_alive():
@@ -182,8 +192,7 @@ class Sentinel(django_q_cluster.Sentinel):
         self.wait_for_workers(time.monotonic() + INTERRUPT_FOR)
         for process in [*self.pool, self.housekeeper]:
             _end(process)
-        _try(lambda: leases.sign_off(self.row.pk))
-        connections.close_all()
+        _write(lambda: leases.sign_off(self.row.pk))
 
     def wait_for_workers(self, deadline: float) -> None:
         """End each worker once it is idle; return when none is left, or at the deadline."""
@@ -202,10 +211,13 @@ def _child(target: Callable[..., Any], parent: int, *args: Any) -> None:
     """Run in a new process: leave the signals of the group to the sentinel, and never outlive the parent."""
     for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(signum, signal.SIG_IGN)
-    if hasattr(signal, "pidfd_send_signal"):  # Linux: the kernel does it, at once
+    if sys.platform == "linux":  # the kernel does it, at once
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+        if os.getppid() != parent:
+            os._exit(1)
+    else:
+        threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     try:
         target(*args)
     except BaseException:
@@ -224,9 +236,12 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel
     slots.pids[slot] = os.getpid()
     Worker.id = worker_id(row, os.getpid())
     Worker.is_draining = stop.is_set
+    Worker.is_cancelled = lambda task_id: slots.cancelled[slot] == task_id
     Worker.announce_busy = lambda busy: slots.busy.__setitem__(slot, busy)
-    Worker.announce = lambda deadline: slots.deadlines.__setitem__(slot, deadline)
+    Worker.announce = partial(slots.announce, slot)
+    Worker.take = channel.take
     Worker.give_up = lambda: os._exit(70)
+    Worker.outage = Outage(f"worker {Worker.id}")
     channel.slot = slot
     worker(channel, _Nowhere(), fork.Value("f", -1), -1)
 
@@ -238,57 +253,25 @@ class _Nowhere:
         """Let it go."""
 
 
-def _keep_house(row: ClusterRow, slots: Slots, ended: Connection) -> None:
-    """Be the housekeeper: say that the cluster lives, take back what stuck, rescue what others lost. Never raises."""
-    every = settings.TASKS_LEASE / 5
-    ended_workers: dict[str, bool] = {}
-    due = patient_until = 0.0
-    beat_at = time.monotonic()
-
-    def is_alive(name: str) -> bool:
-        # asked after the rows were read: a worker shows its pid before it starts a row
-        return name not in ended_workers and name in {worker_id(row, pid) for pid in slots.alive()}
-
-    while True:
-        try:
-            if ended.poll(max(0.0, due - time.monotonic())):
-                while ended.poll(0):
-                    gone, out_of_time = ended.recv()
-                    ended_workers[gone] = out_of_time
-                leases.release(row.pk)  # it may have taken a package that it did not start
-            close_old_connections()
-            timed_out = frozenset(name for name, out_of_time in ended_workers.items() if out_of_time)
-            rescued = leases.rescue_lost_workers(row.pk, is_alive, timed_out)
-            ended_workers.clear()
-            if time.monotonic() >= due:
-                due = time.monotonic() + every
-                row.workers = slots.alive()
-                leases.heartbeat(row)
-                if time.monotonic() - beat_at > settings.TASKS_LEASE / 2:
-                    # The database was away, and no cluster could say that it lives: let them speak first.
-                    patient_until = time.monotonic() + settings.TASKS_LEASE
-                beat_at = time.monotonic()
-                leases.release(row.pk, older_than=leases.CLAIM_LIFETIME)
-                if time.monotonic() >= patient_until:
-                    rescued += leases.rescue_dead_clusters()
-            if rescued:
-                logger.warning("rescued %s tasks of workers that are gone", rescued)
-        except DatabaseError as error:
-            logger.error("the housekeeper cannot reach the database: %s", str(error).strip().split("\n")[0])
-            connections.close_all()
-            due = time.monotonic() + 1
-            time.sleep(1)
-
-
 def _end(process: BaseProcess) -> None:
     if process.is_alive():
         process.kill()
     process.join()
 
 
-def _try(write: Callable[[], object]) -> None:
-    """Do the last writes of a cluster; if the database is away, another cluster will once the lease is over."""
-    try:
-        write()
-    except DatabaseError as error:
-        logger.error("left to the rescue by another cluster: %s", str(error).strip().split("\n")[0])
+def _write(write: Callable[[], object]) -> None:
+    """Do the last writes of a cluster; if the database does not answer in time, another cluster will, see rescue."""
+
+    def try_it() -> None:
+        try:
+            write()
+        except DatabaseError as error:
+            logger.error("left to the rescue by another cluster: %s", str(error).strip().split("\n")[0])
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=try_it, daemon=True)  # after the last fork
+    thread.start()
+    thread.join(LAST_WRITES)
+    if thread.is_alive():
+        logger.error("the database does not answer: the last writes are left to the rescue by another cluster")

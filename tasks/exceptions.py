@@ -40,6 +40,10 @@ class Interrupted(BaseException):
     """Raised inside a task function that still runs when its cluster has waited long enough."""
 
 
+class Cancelled(BaseException):
+    """Raised inside a task function that still runs TASKS_CANCEL_GRACE seconds after somebody cancelled its task."""
+
+
 class WorkerLost(Exception):  # noqa: N818 - recorded, never raised
     """The worker process ended without a word: killed, out of memory, or its machine went away."""
 

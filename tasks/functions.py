@@ -12,6 +12,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from types import NoneType
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -27,10 +28,20 @@ T = TypeVar("T")
 DEFAULT_BACKOFF = exponential(base=5, cap=3600)
 MAX_ATTEMPTS = 1000
 MAX_KEY_LENGTH = 255
+LONGEST_RETENTION = timedelta(days=3650)
 MAX_DEPTH = 100
 """Lists and dicts within each other: far below what Python, SQLite and PostgreSQL can read back."""
 
 registry: dict[str, TaskFunction[Any, Any]] = {}
+
+
+def retention_of(task_path: str, status: str) -> timedelta:
+    """Return how long a finished row of this function is kept: its own `retention`, or what the settings say."""
+    function = registry.get(task_path)
+    if function is not None and function.retention is not None:
+        return function.retention
+    kept = settings.TASKS_RETENTION_SUCCESSFUL if status == "SUCCESSFUL" else settings.TASKS_RETENTION_FAILED
+    return timedelta(seconds=kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +76,7 @@ class TaskFunction(base.Task[P, T], Generic[P, T]):
     def enqueue_many(self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[base.TaskResult[T]]:
         """Enqueue one task for each call, in the caller's transaction, with few statements.
 
-        On PostgreSQL one for a thousand rows; on SQLite one for as many as 999 parameters allow, about fifty.
+        One for a thousand rows; one for each if the function has an `idempotency_key`.
 
         A call is a sequence of positional arguments or a mapping of keyword arguments. All are checked before the
         first is stored; the error names the number of the call. Results come in the order of the calls.
@@ -76,10 +87,15 @@ class TaskFunction(base.Task[P, T], Generic[P, T]):
     @property
     def signature(self) -> inspect.Signature:
         """What the caller passes: the function's parameters without the context."""
-        signature = inspect.signature(self.func)
-        if self.takes_context:
-            signature = signature.replace(parameters=list(signature.parameters.values())[1:])
-        return signature
+        return _signature(self.func, self.takes_context)
+
+
+@cache
+def _signature(function: Callable[..., Any], takes_context: bool) -> inspect.Signature:
+    signature = inspect.signature(function)
+    if takes_context:
+        signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+    return signature
 
 
 def validate_options(task: base.Task[Any, Any]) -> None:
@@ -101,8 +117,9 @@ def validate_options(task: base.Task[Any, Any]) -> None:
         refuse("backoff", "a function from the attempt's number to a timedelta, such as exponential(base=5)")
     if task.idempotency_key is not None and not callable(task.idempotency_key):
         refuse("idempotency_key", "a function of the task's arguments that returns a string")
-    if task.retention is not None and (not isinstance(task.retention, timedelta) or task.retention < timedelta()):
-        refuse("retention", "a timedelta of zero or more")
+    kept = task.retention
+    if kept is not None and not (isinstance(kept, timedelta) and timedelta() <= kept <= LONGEST_RETENTION):
+        refuse("retention", f"a timedelta from 0 to {LONGEST_RETENTION.days} days")
     if task.atomic and inspect.iscoroutinefunction(task.func):
         refuse("atomic", "False for a coroutine, whose database work runs in another thread")
     names = task.sensitive if isinstance(task.sensitive, tuple | list | set | frozenset) else [None]
@@ -110,28 +127,39 @@ def validate_options(task: base.Task[Any, Any]) -> None:
         refuse("sensitive", f"names among {', '.join(task.signature.parameters) or 'none'}")
 
 
-def check_arguments(task: TaskFunction[P, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
-    """Raise TypeError or ValueError, which names the argument, for a call that could not be stored and run.
+def stored_arguments(task: TaskFunction[P, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, str]:
+    """Return args and kwargs as JSON text; raise TypeError or ValueError, which names the argument, if that cannot be.
 
     Refused are a call that does not fit the function's signature, whatever JSON or PostgreSQL cannot hold (other
     types, NaN, infinities, NUL, lone surrogates, more than MAX_DEPTH lists or dicts within each other), and arguments
     of more than TASKS_MAX_PAYLOAD bytes in all.
     """
+    signature = task.signature
     try:
-        bound = task.signature.bind(*args, **kwargs)
+        signature.bind(*args, **kwargs)
     except TypeError as error:
         raise TypeError(f"{task.module_path}: {error}") from None
-    size = 0
-    for name, value in bound.arguments.items():
+
+    def stored(value: Any, name: Callable[[], str]) -> str:
         try:
-            size += len(to_json(value).encode())
+            return to_json(value)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{task.module_path}: argument {name!r} cannot be stored: {error}") from None
+            raise type(error)(f"{task.module_path}: argument {name()!r} cannot be stored: {error}") from None
+
+    def name_of(position: int) -> str:
+        names = list(signature.parameters)
+        return names[min(position, len(names) - 1)]
+
+    positional = [stored(value, lambda position=position: name_of(position)) for position, value in enumerate(args)]
+    named = [f"{to_json(name)}: {stored(value, lambda name=name: name)}" for name, value in kwargs.items()]
+    texts = f"[{', '.join(positional)}]", f"{{{', '.join(named)}}}"
+    size = sum(len(text.encode()) for text in texts)
     if size > settings.TASKS_MAX_PAYLOAD:
         raise ValueError(
             f"{task.module_path}: the arguments take {size} bytes; allowed are {settings.TASKS_MAX_PAYLOAD} "
             "(TASKS_MAX_PAYLOAD). Store the data and pass its id."
         )
+    return texts
 
 
 def to_json(value: Any) -> str:

@@ -4,7 +4,7 @@ A lease is the right to run one row. It belongs to a cluster, is named by a UUID
 while that cluster's heartbeat is fresh. Every move is one compare-and-set on id and lease_id, so whoever lost the lease
 changes nothing; every time is the database's own, so clocks of hosts do not matter.
 
-claim, start and succeed run for each task and are written as SQL; what is rare is left to the ORM.
+claim, start and succeed run for each task: `tasks.statements` has their SQL. What is rare is left to the ORM.
 """
 
 from __future__ import annotations
@@ -12,57 +12,27 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 from typing import Any
 
-from django.db import connection, models, transaction
-from django.db.models import F, Q
+from django.db import IntegrityError, models, transaction
+from django.db.models import F
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
+from tasks import statements
 from tasks.exceptions import LeaseLost, WorkerLost
-from tasks.models import Cluster, Task, TaskError
+from tasks.functions import retention_of
+from tasks.models import NOT_LEASED, Cluster, Task, TaskError, given_up
 
 LOST_IN_A_ROW = 3
 """So many lost attempts one after the other, and the task is FAILED: it may be what kills its workers."""
 
 CLAIM_LIFETIME = timedelta(seconds=5)
 """A claimed row that has not started by then goes back: it waits behind long tasks, or its package is lost."""
-
-_NOW = {"postgresql": "statement_timestamp()", "sqlite": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')"}
-_AMONG = {"postgresql": "= ANY(%s)", "sqlite": "IN (SELECT value FROM json_each(%s))"}
-_APPEND = {
-    "postgresql": "worker_ids || to_jsonb(%s::text)",
-    "sqlite": "json_insert(worker_ids, '$[#]', %s)",
-}
-_SKIP_LOCKED = {"postgresql": "FOR UPDATE SKIP LOCKED", "sqlite": ""}
-
-_CLAIM = """
-    WITH due AS MATERIALIZED (
-        SELECT id FROM tasks_task
-        WHERE status = 'READY' AND lease_id IS NULL AND run_after <= {now}
-          AND queue_name {among} AND task_path {among}
-          AND queue_name NOT IN (
-              SELECT name FROM tasks_queue
-              WHERE paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > {now}))
-        ORDER BY priority DESC, run_after, id LIMIT %s {skip_locked})
-    UPDATE tasks_task SET lease_id = %s, cluster_id = %s, leased_at = {now}
-    WHERE id IN (SELECT id FROM due) AND lease_id IS NULL AND status = 'READY'
-    RETURNING id, task_path, priority, run_after"""
-
-_START = """
-    UPDATE tasks_task
-    SET status = 'RUNNING', attempts = attempts + 1, worker_ids = {append},
-        last_attempted_at = {now}, started_at = COALESCE(started_at, {now})
-    WHERE id = %s AND lease_id = %s AND status = 'READY'
-    RETURNING task_path, args, kwargs, attempts, max_attempts"""
-
-_SUCCEED = """
-    UPDATE tasks_task
-    SET status = 'SUCCESSFUL', finished_at = {now}, return_value = %s,
-        lease_id = NULL, leased_at = NULL, cluster_id = NULL
-    WHERE id = %s AND lease_id = %s AND status = 'RUNNING'"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +58,14 @@ class Attempt:
     max_attempts: int
 
 
+class Outcome(Enum):
+    """What became of a row whose attempt ended without success."""
+
+    AGAIN = "READY again"
+    FAILED = "FAILED"
+    CANCELLED = "FAILED, since it was cancelled"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """How an attempt ended without success: what its TaskError says."""
@@ -104,64 +82,82 @@ def claim(cluster_id: uuid.UUID, limit: int, queues: Iterable[str], task_paths: 
     Only rows whose function is in `task_paths` are taken: a task of a later release waits for a cluster that has it.
     """
     lease_id = uuid.uuid4()
-    listed = [_listed(queues), _listed(task_paths)]
-    with connection.cursor() as cursor:
-        cursor.execute(_sql(_CLAIM), [*listed, limit, _uuid(lease_id), _uuid(cluster_id)])
-        rows = cursor.fetchall()
-    rows.sort(key=lambda row: (-row[2], row[3], row[0]))  # RETURNING has no order
-    return [Lease(row[0], lease_id, row[1]) for row in rows]
+    rows = statements.claim(cluster_id, lease_id, limit, queues, task_paths)
+    return [Lease(row[0], lease_id, row[1]) for row in sorted(rows, key=lambda row: (-row[2], row[3], row[0]))]
 
 
 def start(task_id: int, lease_id: uuid.UUID, worker_id: str) -> Attempt | None:
     """Make a claimed row RUNNING and count the attempt. None: the lease is gone, and nothing was changed."""
-    with connection.cursor() as cursor:
-        cursor.execute(_sql(_START), [worker_id, task_id, _uuid(lease_id)])
-        row = cursor.fetchone()
-    if row is None:
+    return _attempt(task_id, lease_id, worker_id, statements.start(task_id, lease_id, worker_id))
+
+
+def started(task_id: int, lease_id: uuid.UUID, worker_id: str) -> Attempt | None:
+    """Return the attempt if this worker's `start` was committed although the database did not say so."""
+    running = Task.objects.filter(pk=task_id, lease_id=lease_id, status=TaskResultStatus.RUNNING).first()
+    if running is None or running.worker_ids[-1] != worker_id:
         return None
-    path, args, kwargs, number, max_attempts = row
-    return Attempt(task_id, lease_id, worker_id, path, json.loads(args), json.loads(kwargs), number, max_attempts)
+    return Attempt(
+        task_id, lease_id, worker_id, running.task_path, running.args, running.kwargs, running.attempts,
+        running.max_attempts,
+    )  # fmt: skip
+
+
+def is_concluded(attempt: Attempt) -> bool:
+    """Return whether this worker's outcome of the attempt was committed although the database did not say so."""
+    mine = {"task": attempt.task_id, "attempt": attempt.number, "worker_id": attempt.worker_id}
+    if TaskError.objects.filter(**mine).exclude(kind__in=[TaskError.Kind.LOST, TaskError.Kind.SUPERSEDED]).exists():
+        return True
+    row = Task.objects.filter(pk=attempt.task_id, status=TaskResultStatus.SUCCESSFUL, attempts=attempt.number).first()
+    return row is not None and row.worker_ids[-1] == attempt.worker_id
 
 
 def succeed(attempt: Attempt, value: str) -> None:
     """Make the row SUCCESSFUL with the return value, given as JSON text; raise LeaseLost if it is no longer ours."""
-    with connection.cursor() as cursor:
-        cursor.execute(_sql(_SUCCEED), [value, attempt.task_id, _uuid(attempt.lease_id)])
-        if cursor.rowcount != 1:
-            raise LeaseLost(f"task {attempt.task_id}: attempt {attempt.number} was given to another worker")
+    if not statements.succeed(*_ended(attempt, value)):
+        raise _lost(attempt)
 
 
-def fail(attempt: Attempt, failure: Failure, delay: timedelta | None, *, on_purpose: bool = False) -> bool:
-    """Keep the failure; make the row READY after `delay`, or FAILED if there is none. True: it will run again.
+def succeed_and_start(
+    attempt: Attempt, value: str, task_id: int, lease_id: uuid.UUID, *, is_durable: bool
+) -> tuple[bool, Attempt | None]:
+    """Do `succeed`, and `start` with another row, in one transaction; False in place of LeaseLost.
+
+    Without `is_durable` the outcome is on the disk of a PostgreSQL server only with its next commit that waits for the
+    disk, after 0.6 s at the latest: https://www.postgresql.org/docs/current/wal-async-commit.html
+    """
+    following = (task_id, lease_id, attempt.worker_id)
+    is_ours, row = statements.succeed_and_start(_ended(attempt, value), following, is_durable=is_durable)
+    return is_ours, _attempt(*following, row)
+
+
+def fail(attempt: Attempt, failure: Failure, delay: timedelta | None, *, on_purpose: bool = False) -> Outcome:
+    """Keep the failure; make the row READY after `delay`, or FAILED if there is none or no attempt is left.
 
     Raises LeaseLost, with nothing changed, if the row is no longer ours.
     """
-    again = delay is not None and attempt.number < attempt.max_attempts
-    changes = _again(delay) if again and delay is not None else _over(on_purpose)
-    with transaction.atomic():
-        _move(attempt, **changes)
-        _keep(attempt, failure)
-    return again
+    if attempt.number >= attempt.max_attempts:
+        delay = None
+    return _end(attempt, failure, delay, on_purpose=on_purpose)
 
 
-def give_back(attempt: Attempt, delay: timedelta, failure: Failure | None = None) -> None:
-    """Make the row READY after `delay` as if the attempt had not been: snoozed; or interrupted, with a failure."""
-    worker_ids = Task.objects.values_list("worker_ids", flat=True).filter(pk=attempt.task_id).first() or []
-    with transaction.atomic():
-        _move(attempt, **_again(delay), attempts=F("attempts") - 1, worker_ids=worker_ids[:-1])
-        if failure:
-            _keep(attempt, failure)
+def give_back(attempt: Attempt, delay: timedelta, failure: Failure | None = None) -> Outcome:
+    """Make the row READY after `delay` as if the attempt had not been: snoozed; or interrupted, with a failure.
+
+    Raises LeaseLost, with nothing changed, if the row is no longer ours.
+    """
+    return _end(attempt, failure, delay, uses_attempt=False)
 
 
 def refuse(attempt: Attempt, message: str) -> None:
     """Keep the outcome of an attempt that came too late, as a TaskError of kind superseded; the row stays as it is."""
-    _keep(attempt, Failure(TaskError.Kind.SUPERSEDED, message=message))
+    with suppress(IntegrityError), transaction.atomic():  # the row may have been deleted meanwhile
+        _keep(attempt, Failure(TaskError.Kind.SUPERSEDED, message=message))
 
 
 def release(cluster_id: uuid.UUID, older_than: timedelta = timedelta()) -> int:
     """Give back what the cluster claimed and did not start, `older_than` ago or earlier; return how many rows."""
     claimed = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.READY)
-    return claimed.filter(leased_at__lte=Now() - older_than).update(lease_id=None, leased_at=None, cluster=None)
+    return claimed.filter(leased_at__lte=Now() - older_than).update(**NOT_LEASED)
 
 
 def heartbeat(cluster: Cluster) -> None:
@@ -170,6 +166,32 @@ def heartbeat(cluster: Cluster) -> None:
     if not changed:
         cluster.heartbeat_at = Now()
         cluster.save(force_insert=True)
+
+
+def database_time() -> datetime:
+    """Return the time by the database's clock."""
+    return statements.now()
+
+
+def notice_clock_step(step: timedelta) -> int:
+    """Mend what a step of the database's clock would leave behind; return how many tasks were due and are again.
+
+    After a step back no heartbeat is in the future, so a cluster that died is noticed within the lease, and what had
+    been due stays due. What was to run later runs at its own time by the new clock.
+    """
+    if step >= timedelta():
+        return 0
+    Cluster.objects.filter(heartbeat_at__gt=Now()).update(heartbeat_at=Now())
+    had_been_due = Task.objects.waiting().filter(run_after__gt=Now(), run_after__lte=Now() - step)
+    return had_been_due.update(run_after=Now())
+
+
+def cancel_requests(cluster_id: uuid.UUID) -> list[tuple[int, str, float]]:
+    """Return id, worker and seconds since the request, of this cluster's running tasks that somebody cancelled."""
+    running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
+    age = models.ExpressionWrapper(Now() - F("cancel_requested_at"), output_field=models.DurationField())
+    requested = running.filter(cancel_requested_at__isnull=False).annotate(age=age)
+    return [(task.pk, task.worker_ids[-1], task.age.total_seconds()) for task in requested]
 
 
 def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozenset[str] = frozenset()) -> int:
@@ -191,7 +213,7 @@ def rescue_dead_clusters() -> int:
     """Take the leases of every cluster whose heartbeat is older than TASKS_LEASE; return how many rows there were."""
     fresh = Cluster.objects.alive()
     orphans = Task.objects.filter(lease_id__isnull=False).exclude(cluster__in=fresh)
-    rescued = orphans.filter(status=TaskResultStatus.READY).update(lease_id=None, leased_at=None, cluster=None)
+    rescued = orphans.filter(status=TaskResultStatus.READY).update(**NOT_LEASED)
     for task in orphans.filter(status=TaskResultStatus.RUNNING):
         rescued += _rescue(task)
     Cluster.objects.exclude(pk__in=fresh.values("pk")).filter(
@@ -210,6 +232,22 @@ def sign_off(cluster_id: uuid.UUID) -> None:
             continue
     release(cluster_id)
     Cluster.objects.filter(pk=cluster_id).delete()
+
+
+def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: statements.Row | None) -> Attempt | None:
+    if row is None:
+        return None
+    path, args, kwargs, number, max_attempts = row
+    return Attempt(task_id, lease_id, worker_id, path, json.loads(args), json.loads(kwargs), number, max_attempts)
+
+
+def _ended(attempt: Attempt, value: str) -> tuple[int, uuid.UUID, str, float]:
+    kept = retention_of(attempt.task_path, TaskResultStatus.SUCCESSFUL)
+    return attempt.task_id, attempt.lease_id, value, kept.total_seconds()
+
+
+def _lost(attempt: Attempt) -> LeaseLost:
+    return LeaseLost(f"task {attempt.task_id}: attempt {attempt.number} was given to another worker")
 
 
 def _attempt_of(task: Task) -> Attempt:
@@ -242,23 +280,44 @@ def _rescue(task: Task, timed_out: bool = False) -> int:
     return 1
 
 
-def _again(delay: timedelta) -> dict[str, Any]:
-    return {"status": TaskResultStatus.READY, "run_after": Now() + delay}
+def _end(
+    attempt: Attempt,
+    failure: Failure | None,
+    delay: timedelta | None,
+    *,
+    on_purpose: bool = False,
+    uses_attempt: bool = True,
+) -> Outcome:
+    """Walk the arrow to READY after `delay`, or to FAILED if there is none or somebody has cancelled the task."""
+    running = Task.objects.filter(pk=attempt.task_id, lease_id=attempt.lease_id, status=TaskResultStatus.RUNNING)
+    with transaction.atomic():
+        task = running.select_for_update().only("cancel_requested_at", "cancel_requested_by", "worker_ids").first()
+        if task is None:
+            raise _lost(attempt)
+        if task.cancel_requested_at is not None:
+            outcome, failure = Outcome.CANCELLED, _cancelled(task.cancel_requested_by, failure)
+        else:
+            outcome = Outcome.FAILED if delay is None else Outcome.AGAIN
+        if outcome is Outcome.AGAIN and delay is not None:
+            changes = {"status": TaskResultStatus.READY, "run_after": Now() + delay}
+            if not uses_attempt:
+                changes |= {"attempts": F("attempts") - 1, "worker_ids": task.worker_ids[:-1]}
+        else:
+            out_of_sight = on_purpose or outcome is Outcome.CANCELLED
+            changes = given_up(attempt.task_path) | {"discarded_at": Now() if out_of_sight else None}
+        running.update(**NOT_LEASED, **changes)
+        if failure is not None:
+            _keep(attempt, failure)
+    return outcome
 
 
-def _over(on_purpose: bool) -> dict[str, Any]:
-    return {
-        "status": TaskResultStatus.FAILED,
-        "finished_at": Now(),
-        "discarded_at": Now() if on_purpose else None,
-    }
-
-
-def _move(attempt: Attempt, **changes: Any) -> None:
-    changes |= {"lease_id": None, "leased_at": None, "cluster": None}
-    running = Q(pk=attempt.task_id, lease_id=attempt.lease_id, status=TaskResultStatus.RUNNING)
-    if not Task.objects.filter(running).update(**changes):
-        raise LeaseLost(f"task {attempt.task_id}: attempt {attempt.number} was given to another worker")
+def _cancelled(by: str, failure: Failure | None) -> Failure:
+    message = f"Cancelled by {by}."
+    if failure is None:
+        return Failure(TaskError.Kind.CANCELLED, message=message)
+    how = "" if failure.kind is TaskError.Kind.CANCELLED else f"It ended so: {failure.kind.label}. "
+    ended = f"{message} {how}{failure.message}".rstrip()
+    return Failure(TaskError.Kind.CANCELLED, failure.exception_path, ended, failure.traceback)
 
 
 def _keep(attempt: Attempt, failure: Failure) -> None:
@@ -271,18 +330,3 @@ def _keep(attempt: Attempt, failure: Failure) -> None:
         traceback=failure.traceback.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
         worker_id=attempt.worker_id,
     )
-
-
-def _sql(statement: str) -> str:
-    vendor = connection.vendor
-    return statement.format(
-        now=_NOW[vendor], among=_AMONG[vendor], append=_APPEND[vendor], skip_locked=_SKIP_LOCKED[vendor]
-    )
-
-
-def _uuid(value: uuid.UUID) -> Any:
-    return value if connection.features.has_native_uuid_field else value.hex
-
-
-def _listed(names: Iterable[str]) -> Any:
-    return list(names) if connection.vendor == "postgresql" else json.dumps(list(names))

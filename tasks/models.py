@@ -6,16 +6,17 @@ The life of a Task, and the only code that walks each arrow:
                  ^                  |                        |  '---finish--> FAILED --retry (operator)--> READY
                  '-----release------'                        |                  '--discard (operator)--> out of sight
                  '------ retry · snooze · interrupt · rescue-'
+    READY or RUNNING --cancel (operator)--> FAILED
 
-`tasks.backend` enqueues; every arrow that gives or takes a lease is in `tasks.leases`; `TaskQuerySet.retry` and
-`.discard` below are the operator's. Each is one compare-and-set: the state it expects is in its WHERE.
+`tasks.backend` enqueues; every arrow that gives or takes a lease is in `tasks.leases`; `TaskQuerySet.retry`, `.discard`
+and `.cancel` below are the operator's. Each is one compare-and-set: the state it expects is in its WHERE.
 """
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
@@ -24,11 +25,18 @@ from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskResultStatus
 
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
+from tasks.functions import retention_of
 
 UNFINISHED = (TaskResultStatus.READY, TaskResultStatus.RUNNING)
 FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
+
+NOT_LEASED: dict[str, Any] = {"lease_id": None, "leased_at": None, "cluster": None}
+
+
+def given_up(task_path: str) -> dict[str, Any]:
+    """Return the columns of a row of this function that becomes FAILED now."""
+    kept = retention_of(task_path, TaskResultStatus.FAILED)
+    return {"status": TaskResultStatus.FAILED, "finished_at": Now(), "expires_at": Now() + kept}
 
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
@@ -131,32 +139,51 @@ class TaskQuerySet(models.QuerySet["Task"]):
                     max_attempts=Greatest(F("max_attempts"), F("attempts") + extra_attempts),
                     run_after=Now(),
                     finished_at=None,
+                    expires_at=None,
                     discarded_at=None,
+                    cancel_requested_at=None,
+                    cancel_requested_by="",
                 )
         except IntegrityError:  # a key was taken between the look and the change
             return 0
 
-    def discard(self, by: AbstractBaseUser) -> int:
-        """Give up tasks that wait or have failed; return how many there were.
+    def discard(self) -> int:
+        """Take FAILED tasks out of the list of failures; return how many there were."""
+        return self.failed().update(discarded_at=Now())
 
-        A waiting task becomes FAILED, with a TaskError that names the user; a failed one leaves the list of failures.
-        A task that is leased or running is left alone.
+    def cancel(self, by: str) -> int:
+        """Stop tasks that are not finished, and say who did it; return how many there were.
+
+        A READY task, claimed or not, is FAILED at once. A RUNNING one is told through `should_stop`, interrupted after
+        TASKS_CANCEL_GRACE seconds, and FAILED whatever ends its attempt, unless it succeeds all the same.
         """
+        by = by[:255]
         with transaction.atomic():
-            waiting = list(self.waiting().select_for_update().values_list("pk", "attempts"))
+            ready = list(
+                self.filter(status=TaskResultStatus.READY)
+                .select_for_update()
+                .values_list("pk", "task_path", "attempts")
+            )
             TaskError.objects.bulk_create(
                 TaskError(
                     task_id=pk,
                     attempt=attempts,
-                    kind=TaskError.Kind.DISCARDED,
-                    message=_("Discarded by %(user)s before it ran.") % {"user": by},
+                    kind=TaskError.Kind.CANCELLED,
+                    message=_("Cancelled by %(who)s before it ran.") % {"who": by},
                 )
-                for pk, attempts in waiting
+                for pk, _path, attempts in ready
             )
-            discarded = Task.objects.filter(pk__in=[pk for pk, attempts in waiting]).update(
-                status=TaskResultStatus.FAILED, finished_at=Now(), discarded_at=Now()
-            )
-            return discarded + self.failed().update(discarded_at=Now())
+            requested = {"cancel_requested_at": Now(), "cancel_requested_by": by}
+            for path in {path for _pk, path, _attempts in ready}:
+                Task.objects.filter(pk__in=[pk for pk, its_path, _attempts in ready if its_path == path]).update(
+                    **requested, **NOT_LEASED, **given_up(path), discarded_at=Now()
+                )
+            running = self.filter(status=TaskResultStatus.RUNNING, cancel_requested_at__isnull=True)
+            return len(ready) + running.update(**requested)
+
+    def expired(self) -> TaskQuerySet:
+        """Return those whose retention is over."""
+        return self.filter(expires_at__lte=Now())
 
 
 class Task(models.Model):
@@ -177,6 +204,9 @@ class Task(models.Model):
     last_attempted_at = models.DateTimeField(null=True, help_text=_("Start of the latest attempt."))
     finished_at = models.DateTimeField(null=True)
     discarded_at = models.DateTimeField(null=True, help_text=_("When somebody gave it up, or it did so itself."))
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_requested_by = models.CharField(max_length=255, blank=True, db_default="")
+    expires_at = models.DateTimeField(null=True, help_text=_("End of its retention; then the row may be pruned."))
 
     attempts = models.PositiveSmallIntegerField(default=0)
     max_attempts = models.PositiveSmallIntegerField()
@@ -198,19 +228,21 @@ class Task(models.Model):
         permissions = [
             ("retry_task", "Can retry a failed task"),
             ("discard_task", "Can discard a task"),
+            ("cancel_task", "Can cancel a task"),
             ("view_task_arguments", "Can see sensitive arguments of a task"),
         ]
         indexes = [
-            models.Index(
+            models.Index(  # its first two columns are walked value by value, so nothing that is not due is in the way
+                F("queue_name"),
                 F("priority").desc(),
                 F("run_after"),
                 F("id"),
-                name="tasks_task_waiting",
+                name="tasks_task_to_claim",
                 condition=Q(status="READY", lease_id__isnull=True),
             ),
             models.Index(fields=["cluster"], name="tasks_task_leased", condition=Q(lease_id__isnull=False)),
             models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
-            models.Index(fields=["finished_at"], name="tasks_task_finished", condition=Q(finished_at__isnull=False)),
+            models.Index(fields=["expires_at"], name="tasks_task_expires", condition=Q(expires_at__isnull=False)),
         ]
         constraints = [
             models.CheckConstraint(
@@ -250,6 +282,7 @@ class TaskError(models.Model):
         LOST = "lost", _("its worker was lost")
         INTERRUPTED = "interrupted", _("interrupted by a stop of its cluster; used no attempt")
         DISCARDED = "discarded", _("given up on purpose")
+        CANCELLED = "cancelled", _("cancelled by an operator")
         SUPERSEDED = "superseded", _("finished too late; the outcome was refused")
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="errors")

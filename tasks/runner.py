@@ -1,8 +1,7 @@
-"""What a worker process executes for one attempt.
+"""What a worker process executes: attempts at claimed tasks, one after the other.
 
-`run` is the function in every package that the broker hands to django-q2. It takes the row from claimed to its outcome
-and always returns None, whatever the task's code does: an exception, `sys.exit()`, a return value that is no JSON, a
-timeout. The steps: start, look up, call, finish; one clause per outcome.
+`run` takes a row from claimed to its outcome and always returns None, whatever the task's code does: an exception,
+`sys.exit()`, a return value that is no JSON, a timeout. Its steps: start, look up, call, finish; a clause per outcome.
 """
 
 from __future__ import annotations
@@ -10,64 +9,55 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-import os
-import signal
-import socket
 import time
 import traceback
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, connections, transaction
+from django.db import connection, connections, transaction
 from django.dispatch import Signal
 from django_tasks import task_backends
 from django_tasks.signals import task_finished, task_started
 
 from tasks import leases
 from tasks.context import TaskContext
-from tasks.exceptions import Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout
+from tasks.exceptions import Cancelled, Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout
 from tasks.functions import DEFAULT_BACKOFF, TaskFunction, registry, to_json
-from tasks.leases import Attempt, Failure
+from tasks.leases import Attempt, Failure, Outcome
 from tasks.models import Task, TaskError
+from tasks.worker import DATABASE_AWAY, Worker, disarm, persist, time_limit, wait_for_the_database
 
 logger = logging.getLogger(__name__)
 
 Kind = TaskError.Kind
-R = TypeVar("R")
 
-REPEAT_AFTER = 1.0
-"""Seconds until TaskTimeout is raised again in code that caught it and went on."""
+CHAIN = 1.0
+"""Seconds after which a worker goes back to django-q2's loop, which replaces it if it has grown too large."""
 
-KILL_AFTER = 5.0
-"""Seconds past its timeout after which a worker whose code did not stop is killed."""
+DURABLE_WITHIN = 0.005
+"""Seconds for which an outcome may be committed and not yet waited for, see `Chain`."""
+
+QUICK = 0.001
+"""Seconds of a function after which an outcome need not wait."""
+
+LINES = 10
+"""Attempts that succeeded and get a line of their own in the log, in a second; the others are summed up."""
 
 LONGEST_TEXT = 64 * 1024
 """Characters kept of a message, and of the end of a traceback."""
 
-
-class Worker:
-    """This process as its cluster sees it. `tasks.cluster` sets these after the fork; the defaults are for a test."""
-
-    id = f"{socket.gethostname()}:{os.getpid()}"
-    is_draining: Callable[[], bool] = staticmethod(lambda: False)
-    announce_busy: Callable[[bool], None] = staticmethod(lambda busy: None)
-    """Tells the sentinel that a task is on its way through this process, so that a drain waits for it."""
-    announce: Callable[[float], None] = staticmethod(lambda deadline: None)
-    """Tells the sentinel until when (`time.monotonic()`) this process may run its task; 0: there is no limit."""
-    give_up: Callable[[], None] = staticmethod(lambda: None)
-    """Ends this process, so that its task is rescued."""
+SUCCEEDED = "succeeded"
+ATTEMPT = "%s #%s: attempt %s of %s %s (%.0f ms)"
 
 
 def run(task_id: int, lease_id: str) -> None:
-    """Make one attempt at a claimed task. Never raises, never returns anything."""
+    """Make one attempt at a claimed task, and at those that wait behind it. Never raises, never returns anything."""
     Worker.announce_busy(True)
     try:
         if not Worker.is_draining():
-            _attempt(task_id, uuid.UUID(lease_id))
+            Chain().run(task_id, uuid.UUID(lease_id))
     except BaseException:
         logger.critical("task %s: its outcome could not be written; this worker ends", task_id, exc_info=True)
         Worker.give_up()
@@ -75,49 +65,148 @@ def run(task_id: int, lease_id: str) -> None:
         Worker.announce_busy(False)
 
 
-def _attempt(task_id: int, lease_id: uuid.UUID) -> None:
-    attempt = _persist(lambda: leases.start(task_id, lease_id, Worker.id))
-    if attempt is None:
-        return
-    began = time.monotonic()
-    task = registry.get(attempt.task_path)
-    try:
-        if task is None:
-            said = _persist(lambda: _unknown(attempt))
+class Chain:
+    """Attempts that follow each other at once: the end of one and the start of the next are one commit.
+
+    On PostgreSQL that commit waits for the disk, unless the last one that did so is less than DURABLE_WITHIN ago and
+    the next function has been quick lately: then the next commit waits for both. So an outcome is never older than some
+    milliseconds before a crash of the server could no longer undo it; a crash of the worker never can.
+    """
+
+    def __init__(self) -> None:
+        self.began = self.durable_at = time.monotonic()
+        self.following: Attempt | None = None
+
+    def run(self, task_id: int, lease_id: uuid.UUID) -> None:
+        """Run this task, then what waits, until nothing does, the cluster drains or CHAIN is over."""
+        self.following = _start(task_id, lease_id)
+        while True:
+            while self.following is not None:
+                attempt, self.following = self.following, None
+                self.attempt(attempt)
+            claimed = self.take()
+            if claimed is None:
+                break
+            self.following = _start(*claimed[:2])
+        _successes.flush()
+
+    def take(self) -> tuple[int, uuid.UUID, str] | None:
+        """Return the next claimed task, if it is to run in this chain."""
+        if Worker.is_draining() or time.monotonic() - self.began > CHAIN:
+            return None
+        return Worker.take()
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Look the function up, call it, write its outcome and say what it was."""
+        began = time.monotonic()
+        task = registry.get(attempt.task_path)
+        try:
+            if task is None:
+                said = persist(lambda: _unknown(attempt))
+            else:
+                _tell(task_started, task, attempt)
+                said = _make_atomic(task, attempt) if task.atomic else self.make(task, attempt)
+                _tell(task_finished, task, attempt)
+        except LeaseLost:
+            said = persist(lambda: _too_late(attempt))
+        took = time.monotonic() - began
+        _latest[attempt.task_path] = max(took, 0.9 * _latest.get(attempt.task_path, 0))
+        _successes.add(attempt, took) if said == SUCCEEDED else _log(logging.WARNING, attempt, said, took)
+
+    def make(self, task: TaskFunction[Any, Any], attempt: Attempt) -> str:
+        """Call the function, then write its outcome, with the start of the next one if it succeeded."""
+        in_atomic_block = connection.in_atomic_block
+        try:
+            value = _call(task, attempt)
+            if _is_transaction_open() and not in_atomic_block:
+                raise RuntimeError("The function returned and left a transaction open.")
+        except LeaseLost:
+            _clean_up(in_atomic_block)
+            raise
+        except BaseException as error:
+            _clean_up(in_atomic_block)
+            failed = error
+            return persist(lambda: _conclude(task, attempt, failed))
+        self.succeed(attempt, value)
+        return SUCCEEDED
+
+    def succeed(self, attempt: Attempt, value: str) -> None:
+        """Write the outcome; raise LeaseLost if the row is no longer ours."""
+        claimed = self.take()
+        if claimed is None:
+            persist(lambda: leases.succeed(attempt, value))
+            return
+        task_id, lease_id, path = claimed
+        now = time.monotonic()
+        is_durable = now - self.durable_at > DURABLE_WITHIN or _latest.get(path, QUICK) >= QUICK
+        if is_durable:
+            self.durable_at = now
+        try:
+            is_ours, self.following = leases.succeed_and_start(attempt, value, task_id, lease_id, is_durable=is_durable)
+        except DATABASE_AWAY as error:
+            wait_for_the_database(error)
+            self.following = _start(task_id, lease_id, is_repeated=True)
+            persist(lambda: leases.succeed(attempt, value))
         else:
-            _tell(task_started, task, attempt)
-            said = _make_atomic(task, attempt) if task.atomic else _make(task, attempt)
-            _tell(task_finished, task, attempt)
-    except LeaseLost:
-        said = "came too late: the task was given to another worker. Its outcome was refused"
-        _persist(lambda: leases.refuse(attempt, f"Attempt {attempt.number} {said}."))
-    logger.log(
-        logging.INFO if said == SUCCEEDED else logging.WARNING,
-        "%s #%s: attempt %s of %s %s (%.0f ms)",
-        attempt.task_path, attempt.task_id, attempt.number, attempt.max_attempts, said,
-        (time.monotonic() - began) * 1000,
-    )  # fmt: skip
+            if not is_ours:
+                raise LeaseLost
 
 
-SUCCEEDED = "succeeded"
+_latest: dict[str, float] = {}
+"""How long the latest attempts at each function took, the longest of them, which counts less with each one."""
 
 
-def _make(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
-    """Call the function, then write its outcome; say what it was."""
-    in_atomic_block = connection.in_atomic_block
-    try:
-        value = _call(task, attempt)
-        if _is_transaction_open() and not in_atomic_block:
-            raise RuntimeError("The function returned and left a transaction open.")
-    except LeaseLost:
-        _clean_up(in_atomic_block)
-        raise
-    except BaseException as error:
-        _clean_up(in_atomic_block)
-        failed = error
-        return _persist(lambda: _conclude(task, attempt, failed))
-    _persist(lambda: leases.succeed(attempt, value))
-    return SUCCEEDED
+class _Successes:
+    """Attempts that succeeded, in the log: LINES of them in a second, and how many more there were."""
+
+    def __init__(self) -> None:
+        self.second = self.lines = 0
+        self.more: dict[str, list[float]] = {}
+
+    def add(self, attempt: Attempt, took: float) -> None:
+        if not logger.isEnabledFor(logging.INFO):
+            return
+        if self.second != (second := int(time.monotonic())):
+            self.flush()
+            self.second, self.lines = second, 0
+        if self.lines < LINES:
+            self.lines += 1
+            _log(logging.INFO, attempt, SUCCEEDED, took)
+        else:
+            self.more.setdefault(attempt.task_path, []).append(took)
+
+    def flush(self) -> None:
+        for path, times in self.more.items():
+            mean = sum(times) / len(times) * 1000
+            logger.info("%s: %s more attempts succeeded (%.1f ms each)", path, len(times), mean)
+        self.more.clear()
+
+
+_successes = _Successes()
+
+
+def _log(level: int, attempt: Attempt, said: str, took: float) -> None:
+    of = (attempt.task_path, attempt.task_id, attempt.number, attempt.max_attempts)
+    logger.log(level, ATTEMPT, *of, said, took * 1000)
+
+
+def _start(task_id: int, lease_id: uuid.UUID, is_repeated: bool = False) -> Attempt | None:
+    def start() -> Attempt | None:
+        return leases.start(task_id, lease_id, Worker.id)
+
+    def start_again() -> Attempt | None:
+        return start() or leases.started(task_id, lease_id, Worker.id)
+
+    return persist(start_again if is_repeated else start, start_again)
+
+
+def _too_late(attempt: Attempt) -> str:
+    """Return what became of an attempt whose row is no longer ours: refused, unless the write had been committed."""
+    if leases.is_concluded(attempt):
+        return "was concluded before, although the database did not say so"
+    said = "came too late: the task was given to another worker. Its outcome was refused"
+    leases.refuse(attempt, f"Attempt {attempt.number} {said}.")
+    return said
 
 
 def _make_atomic(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
@@ -131,7 +220,7 @@ def _make_atomic(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     except BaseException as error:
         _clean_up(in_atomic_block)
         failed = error
-        return _persist(lambda: _conclude(task, attempt, failed))
+        return persist(lambda: _conclude(task, attempt, failed))
     return SUCCEEDED
 
 
@@ -144,9 +233,9 @@ def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
             row = Task.objects.get(pk=attempt.task_id)
             return row, task.get_backend().result(row, task)  # type: ignore[attr-defined]  # ours, see TaskFunction
 
-        row, result = read() if task.atomic else _persist(read)
-        args.insert(0, TaskContext(result, attempt, row.checkpoint, Worker.is_draining))
-    with _time_limit(task.timeout):
+        row, result = read() if task.atomic else persist(read)
+        args.insert(0, TaskContext(result, attempt, row.checkpoint, lambda: _should_stop(attempt)))
+    with time_limit(attempt.task_id, task.timeout):
         value = task.func(*args, **attempt.kwargs)
         if inspect.iscoroutine(value):
             value = asyncio.run(value)
@@ -160,15 +249,23 @@ def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
         return "null"
 
 
+def _should_stop(attempt: Attempt) -> bool:
+    return Worker.is_draining() or Worker.is_cancelled(attempt.task_id)
+
+
 def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseException) -> str:
     """Write the end of an attempt that raised; say what comes next."""
     match error:
         case Snooze():
-            leases.give_back(attempt, error.for_)
-            return f"snoozed for {error.for_}"
+            outcome = leases.give_back(attempt, error.for_)
+            return f"snoozed for {error.for_}" if outcome is Outcome.AGAIN else f"ended: {outcome.value}"
         case Interrupted():
-            leases.give_back(attempt, timedelta(), _described(Kind.INTERRUPTED, error))
-            return "was interrupted and goes back; it used no attempt"
+            outcome = leases.give_back(attempt, timedelta(), _described(Kind.INTERRUPTED, error))
+            used = "; it used no attempt" if outcome is Outcome.AGAIN else ""
+            return f"was interrupted: {outcome.value}{used}"
+        case Cancelled():
+            leases.fail(attempt, _described(Kind.CANCELLED, error), None)
+            return f"was interrupted: {Outcome.CANCELLED.value}"
         case Discard():
             leases.fail(attempt, _described(Kind.DISCARDED, error), None, on_purpose=True)
             return f"gave up on purpose: {error.reason}"
@@ -177,14 +274,14 @@ def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseExcepti
         case _:
             failure = _described(Kind.EXCEPTION, error)
     delay = error.after if isinstance(error, Retry) and error.after is not None else _backoff(task, attempt)
-    again = leases.fail(attempt, failure, delay)
+    outcome = leases.fail(attempt, failure, delay)
     what = f"{failure.kind.label}: {failure.exception_path.rpartition('.')[2]}"
-    return f"{what}; again in {delay.total_seconds():.1f} s" if again else f"{what}; FAILED"
+    return f"{what}; again in {delay.total_seconds():.1f} s" if outcome is Outcome.AGAIN else f"{what}; {outcome.value}"
 
 
 def _clean_up(in_atomic_block: bool) -> None:
     """After code that raised: no more signals, and no transaction that it, or a timeout in Django, left open."""
-    _disarm()
+    disarm()
     if _is_transaction_open() and not in_atomic_block:
         connection.close()
         del connections[connection.alias]
@@ -230,64 +327,9 @@ def _backoff(task: TaskFunction[Any, Any], attempt: Attempt) -> timedelta:
     return DEFAULT_BACKOFF(attempt.number)
 
 
-def _persist(write: Callable[[], R]) -> R:
-    """Return what `write` returns; while the database is away, ask again.
-
-    It may go on for as long as it takes: nobody can rescue the row meanwhile, and once the database is back the
-    compare-and-set decides whether it is still ours.
-    """
-    wait = 0.1
-    while True:
-        try:
-            return write()
-        except (OperationalError, InterfaceError) as error:
-            reason = str(error).strip().split("\n")[0]
-            logger.error("the database does not answer, the worker asks again in %.1f s: %s", wait, reason)
-            connections.close_all()
-            if Worker.is_draining() and wait >= 2:
-                raise
-            time.sleep(wait)
-            wait = min(2.0, wait * 2)
-
-
 def _tell(signal_: Signal, task: TaskFunction[Any, Any], attempt: Attempt) -> None:
     """Send one of Django's signals for tasks. A receiver that fails is logged by Django; it changes no outcome."""
     backend = type(task_backends[task.backend])
     if signal_.has_listeners(backend):
-        result = _persist(lambda: task.get_backend().get_result(str(attempt.task_id)))
+        result = persist(lambda: task.get_backend().get_result(str(attempt.task_id)))
         signal_.send_robust(backend, task_result=result)
-
-
-_armed = False
-
-
-@contextmanager
-def _time_limit(seconds: float) -> Iterator[None]:
-    """Raise TaskTimeout in the body after `seconds`, and Interrupted on SIGUSR1, again and again until it ends."""
-    global _armed
-
-    def out_of_time(signum: int, frame: object) -> None:
-        if _armed:
-            raise TaskTimeout(f"It ran longer than its timeout of {seconds:g} s.")
-
-    def interrupt(signum: int, frame: object) -> None:
-        if _armed:
-            raise Interrupted("Its cluster stopped, and it did not end within the grace.")
-
-    signal.signal(signal.SIGALRM, out_of_time)
-    signal.signal(signal.SIGUSR1, interrupt)
-    Worker.announce(time.monotonic() + seconds + KILL_AFTER)
-    _armed = True
-    signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_AFTER)
-    try:
-        yield
-    finally:
-        _disarm()
-
-
-def _disarm() -> None:
-    """Let the engine's own code run undisturbed. Called twice: a signal may hit the first call."""
-    global _armed
-    _armed = False
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    Worker.announce(0)

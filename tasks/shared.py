@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import ctypes
 import multiprocessing
-import pickle
 import select
 import socket
+import struct
 import sys
 import time
-from typing import Any
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 fork = multiprocessing.get_context("fork")
 
-LARGEST_PACKAGE = 64 * 1024
+LARGEST_MESSAGE = 2048
+"""Bytes: an id, a lease and the path of a function, of at most 255 characters."""
 
 
 class Flag:
@@ -43,33 +46,53 @@ class Flag:
 
 
 class Slots:
-    """One place for each worker, written by the worker that has it and cleared by the sentinel between two workers."""
+    """One place for each worker. The worker writes it, but for `cancelled`; the sentinel clears it between two."""
 
     def __init__(self, count: int) -> None:
         self.pids = fork.RawArray(ctypes.c_long, count)
         self.busy = fork.RawArray(ctypes.c_byte, count)
+        self.task_ids = fork.RawArray(ctypes.c_longlong, count)
+        """The task that the worker runs; 0: none."""
         self.deadlines = fork.RawArray(ctypes.c_double, count)
         """`time.monotonic()` after which the worker's task has had its time; 0: it is under no limit."""
+        self.cancelled = fork.RawArray(ctypes.c_longlong, count)
+        """The task that somebody cancelled while it ran here. Written by the housekeeper."""
 
     def clear(self, slot: int) -> None:
         """Forget the worker that was here."""
-        self.pids[slot] = self.busy[slot] = 0
+        self.pids[slot] = self.busy[slot] = self.task_ids[slot] = self.cancelled[slot] = 0
         self.deadlines[slot] = 0
+
+    def announce(self, slot: int, task_id: int, deadline: float) -> None:
+        """Show what the worker runs, and until when it may; 0, 0: nothing."""
+        self.deadlines[slot] = deadline
+        self.task_ids[slot] = task_id
 
     def alive(self) -> list[int]:
         """Return the process ids of the workers."""
         return [pid for pid in self.pids if pid]
 
 
+class Claimed(NamedTuple):
+    """What travels from the pusher to a worker: a row that was claimed, and under which lease."""
+
+    task_id: int
+    lease_id: uuid.UUID
+    task_path: str
+
+
 class Channel:
-    """Packages from the pusher to whichever worker is free. Takes the place of django-q2's task queue.
+    """Claimed tasks from the pusher to whichever worker is free. Takes the place of django-q2's task queue.
 
     A socket that keeps messages whole: a worker takes one or none, wherever it is killed.
     """
 
-    def __init__(self, workers: int) -> None:
+    _HEAD = struct.Struct("!q16s")
+
+    def __init__(self, workers: int, run: Callable[[int, str], None]) -> None:
         kind = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, kind)
+        self._run = run
         self._put = fork.RawValue(ctypes.c_long, 0)
         self._taken = fork.RawArray(ctypes.c_long, workers)
         self.slot = 0
@@ -80,19 +103,70 @@ class Channel:
         self._reader.close()
         self._writer.close()
 
-    def put(self, package: Any) -> None:
-        """Send a package; wait while the socket is full."""
-        self._writer.send(pickle.dumps(package))
-        self._put.value += 1
+    def put(self, package: dict[str, Any]) -> None:
+        """Send the tasks of a package of the broker, one by one; wait while the socket is full."""
+        lease_id, tasks = package["args"]
+        for task_id, path in tasks:
+            self._writer.send(self._HEAD.pack(task_id, uuid.UUID(lease_id).bytes) + path.encode())
+            self._put.value += 1
 
-    def get(self) -> Any:
-        """Wait for a package and return it."""
-        message = self._reader.recv(LARGEST_PACKAGE)
+    def get(self) -> dict[str, Any]:
+        """Wait for a task and return it as what django-q2's worker calls."""
+        claimed = self._read()
+        return {
+            "id": claimed.lease_id.hex,
+            "name": f"{claimed.task_path} #{claimed.task_id}",
+            "func": self._run,
+            "args": (claimed.task_id, claimed.lease_id.hex),
+            "kwargs": {},
+            "timeout": -1,  # the runner's own timer and the sentinel's deadline limit an attempt
+        }
+
+    def take(self) -> Claimed | None:
+        """Return a task if one waits."""
+        try:
+            return self._read(socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+
+    def _read(self, flags: int = 0) -> Claimed:
+        message = self._reader.recv(LARGEST_MESSAGE, flags)
         self._taken[self.slot] += 1
-        return pickle.loads(message)  # noqa: S301 - from our own parent's memory
+        task_id, lease_id = self._HEAD.unpack_from(message)
+        return Claimed(task_id, uuid.UUID(bytes=lease_id), message[self._HEAD.size :].decode())
+
+    @property
+    def taken(self) -> int:
+        """How many tasks the workers have taken so far."""
+        return sum(self._taken)
 
     def qsize(self) -> int:
-        """Return how many packages wait. Only the pusher may ask: a worker killed in `get` makes it mend the count."""
+        """Return how many tasks wait. Only the pusher may ask: a worker killed in `get` makes it mend the count."""
         if not select.select([self._reader], [], [], 0)[0]:
-            self._put.value = sum(self._taken)
-        return self._put.value - sum(self._taken)
+            self._put.value = self.taken
+        return self._put.value - self.taken
+
+
+class Depth:
+    """How many tasks the pusher keeps claimed ahead: what the workers take in AHEAD seconds, two for each at least."""
+
+    AHEAD = 0.1
+    MOST = 250
+    """As many messages of some 100 bytes as the socket's buffer holds on Linux as it comes."""
+
+    def __init__(self, channel: Channel, workers: int) -> None:
+        self.channel = channel
+        self.least = 2 * workers
+        self.depth = self.least
+        self._taken, self._at = channel.taken, time.monotonic()
+
+    def room(self) -> int:
+        """Return how many more to claim now; 0 while more than half of the depth still waits."""
+        waiting = self.channel.qsize()
+        if 2 * waiting > self.depth:
+            return 0
+        taken, now = self.channel.taken, time.monotonic()
+        rate = (taken - self._taken) / max(now - self._at, 1e-6)
+        self._taken, self._at = taken, now
+        self.depth = max(self.least, min(self.MOST, int(rate * self.AHEAD)))
+        return self.depth - waiting

@@ -104,7 +104,7 @@ def test_a_task_of_a_function_that_is_gone_has_a_page(operator_client):
     task = rows.ready("gone", args=[1], kwargs={"b": 2})
     page = unescape(text_of(operator_client.get(f"{TASKS}{task.pk}/change/")))
     assert "0 = 1\nb = 2" in page
-    assert "This release has no such task function. It waits for a release that has it; or discard it." in page
+    assert "This release has no such task function. It waits for a release that has it; or cancel it." in page
 
 
 def test_the_list_of_tasks_has_its_columns(operator_client):
@@ -304,20 +304,32 @@ def test_who_acted_is_in_the_history_of_the_task_wherever_it_was_done(operator_c
     assert "Operator" in history
 
 
-def test_discard_gives_up_waiting_and_failed_tasks_and_says_who_did_it(operator_client, operator):
+def test_cancel_stops_waiting_and_running_tasks_and_says_who_did_it(operator_client, operator):
     waiting, failed, runs = rows.ready(), rows.failed(), rows.running()
-    before = rows.state(runs)
-    answer = act(operator_client, "discard", waiting, failed, runs)
+    before = rows.state(failed)
+    answer = act(operator_client, "cancel", waiting, failed, runs)
     assert said(answer) == [
         ("success", "Done for 2 tasks."),
         ("warning", "1 task was left alone: its status does not allow it (any more)."),
     ]
-    assert rows.state(runs) == before
-    assert set(Task.objects.filter(discarded_at__isnull=False)) == {waiting, failed}
-    assert rows.errors_of(waiting) == [(0, "discarded", f"Discarded by {operator} before it ran.")]
+    assert rows.state(failed) == before
+    assert rows.errors_of(waiting) == [(0, "cancelled", f"Cancelled by {operator} before it ran.")]
+    assert rows.state(runs)["cancel_requested_by"] == str(operator)
     assert set(LogEntry.objects.values_list("object_id", "change_message")) == {
-        (str(task.pk), "Discarded by hand.") for task in (waiting, failed)
+        (str(task.pk), "Cancelled by hand.") for task in (waiting, runs)
     }
+    assert "is being cancelled" in text_of(operator_client.get(TASKS))
+
+
+def test_discard_takes_failed_tasks_out_of_the_list_and_leaves_others_alone(operator_client):
+    waiting, failed = rows.ready(), rows.failed()
+    answer = act(operator_client, "discard", waiting, failed)
+    assert said(answer) == [
+        ("success", "Done for 1 task."),
+        ("warning", "1 task was left alone: its status does not allow it (any more)."),
+    ]
+    assert list(Task.objects.filter(discarded_at__isnull=False)) == [failed]
+    assert set(LogEntry.objects.values_list("object_id", "change_message")) == {(str(failed.pk), "Discarded by hand.")}
 
 
 def test_actions_are_offered_to_those_who_may_use_them(clerk):
@@ -326,6 +338,7 @@ def test_actions_are_offered_to_those_who_may_use_them(clerk):
         (("view_task",), set()),
         (("view_task", "retry_task"), {"retry"}),
         (("view_task", "discard_task"), {"discard"}),
+        (("view_task", "cancel_task"), {"cancel"}),
         (("view_task", "retry_task", "discard_task"), {"retry", "discard"}),
     ]:
         for url in (TASKS, FAILED):

@@ -103,6 +103,35 @@ def test_a_task_sees_that_it_should_stop_once_the_cluster_drains(cluster):
     assert row(result).return_value == "stopped early"
 
 
+def test_a_running_task_that_is_cancelled_is_told_and_ends(cluster):
+    cluster()
+    result = work.stop_when_told.enqueue()
+    until(lambda: Effect.objects.filter(name="started").exists())
+    assert Task.objects.filter(pk=result.id).cancel(by="alice") == 1
+    until(lambda: finished(result), 5)
+    assert (row(result).status, row(result).return_value) == ("SUCCESSFUL", "stopped early")
+
+
+def test_a_running_task_that_does_not_stop_when_cancelled_is_interrupted_after_the_grace(cluster):
+    cluster(TASKS_CANCEL_GRACE="0.5")
+    result, other = work.sleep.enqueue(60), work.sleep.enqueue(2)
+    until(lambda: row(result).status == row(other).status == "RUNNING")
+    Task.objects.filter(pk=result.id).cancel(by="alice")
+    until(lambda: finished(result), 5)
+    assert (row(result).status, kinds(result)) == ("FAILED", ["cancelled"])
+    until(lambda: finished(other))
+    assert (row(other).status, kinds(other)) == ("SUCCESSFUL", [])
+
+
+def test_code_that_goes_on_although_it_is_cancelled_is_killed(cluster):
+    cluster(TASKS_CANCEL_GRACE="0")
+    result = work.go_on_although_cancelled.enqueue()
+    until(lambda: Effect.objects.filter(name="started").exists())
+    Task.objects.filter(pk=result.id).cancel(by="alice")
+    until(lambda: finished(result), 15)
+    assert (row(result).status, row(result).attempts, kinds(result)) == ("FAILED", 1, ["cancelled"])
+
+
 def test_the_whole_tree_goes_when_the_parent_is_killed_and_another_cluster_rescues(cluster):
     first = cluster(TASKS_LEASE="3")
     result = work.sleep.enqueue(2, "slept")

@@ -12,7 +12,7 @@ from django.utils import timezone
 from tasks import leases
 from tasks.exceptions import LeaseLost
 from tasks.functions import registry
-from tasks.leases import Failure
+from tasks.leases import Failure, Outcome
 from tasks.models import Cluster, Queue, Task, TaskError
 from tests.tasks import rows
 from tests.tasks.rows import at_the_same_time
@@ -173,7 +173,7 @@ def test_succeed_ends_the_lease_and_keeps_the_value():
 
 def test_a_failure_with_attempts_left_is_kept_and_the_task_waits_for_its_backoff():
     task = rows.running(max_attempts=2)
-    assert leases.fail(rows.attempt_of(task), BROKEN, timedelta(minutes=10)) is True
+    assert leases.fail(rows.attempt_of(task), BROKEN, timedelta(minutes=10)) is Outcome.AGAIN
     task.refresh_from_db()
     assert (task.status, task.attempts, task.lease_id, task.finished_at) == ("READY", 1, None, None)
     assert 590 < seconds_from_now(task) < 610
@@ -185,7 +185,7 @@ def test_a_failure_with_attempts_left_is_kept_and_the_task_waits_for_its_backoff
 
 def test_the_failure_of_the_last_attempt_is_final():
     task = rows.running(max_attempts=1)
-    assert leases.fail(rows.attempt_of(task), BROKEN, timedelta()) is False
+    assert leases.fail(rows.attempt_of(task), BROKEN, timedelta()) is Outcome.FAILED
     task.refresh_from_db()
     assert (task.status, task.lease_id, task.discarded_at) == ("FAILED", None, None)
     assert task.finished_at is not None
@@ -194,7 +194,7 @@ def test_the_failure_of_the_last_attempt_is_final():
 
 def test_a_failure_without_a_delay_is_final_whatever_attempts_are_left():
     task = rows.running(max_attempts=9)
-    assert leases.fail(rows.attempt_of(task), BROKEN, None, on_purpose=True) is False
+    assert leases.fail(rows.attempt_of(task), BROKEN, None, on_purpose=True) is Outcome.FAILED
     task.refresh_from_db()
     assert task.status == "FAILED"
     assert task.discarded_at is not None
@@ -262,6 +262,143 @@ def test_the_outcome_that_came_too_late_is_kept_as_superseded():
     leases.refuse(rows.attempt_of(task), "Attempt 1 came too late.")
     assert rows.state(task) == before
     assert rows.errors_of(task) == [(1, "superseded", "Attempt 1 came too late.")]
+
+
+# cancelled while it runs ---------------------------------------------------------------------------------------------
+
+
+def cancelled(**values) -> Task:
+    return rows.running(cancel_requested_at=Now(), cancel_requested_by="operator@example.org", **values)
+
+
+ENDS = {
+    "fails with attempts left": lambda task: leases.fail(rows.attempt_of(task), BROKEN, timedelta()),
+    "fails for good": lambda task: leases.fail(rows.attempt_of(task), BROKEN, None),
+    "snoozes": lambda task: leases.give_back(rows.attempt_of(task), timedelta(hours=1)),
+    "is interrupted": lambda task: leases.give_back(
+        rows.attempt_of(task), timedelta(), Failure(TaskError.Kind.INTERRUPTED, message="stopped")
+    ),
+}
+
+
+@pytest.mark.parametrize("end", ENDS.values(), ids=ENDS)
+def test_whatever_ends_a_cancelled_attempt_ends_the_task(end):
+    task = cancelled(max_attempts=9)
+    assert end(task) is Outcome.CANCELLED
+    task.refresh_from_db()
+    assert (task.status, task.attempts, task.lease_id) == ("FAILED", 1, None)
+    assert task.discarded_at is not None
+    ((number, kind, message),) = rows.errors_of(task)
+    assert (number, kind) == (1, "cancelled")
+    assert message.startswith("Cancelled by operator@example.org.")
+
+
+def test_the_error_of_a_cancelled_attempt_is_kept():
+    task = cancelled()
+    leases.fail(rows.attempt_of(task), BROKEN, timedelta())
+    kept = TaskError.objects.get(task=task)
+    assert kept.message == "Cancelled by operator@example.org. It ended so: raised an exception. no luck"
+    assert (kept.exception_path, kept.traceback) == ("builtins.ValueError", "Traceback ...")
+
+
+def test_a_cancelled_task_that_succeeds_all_the_same_is_successful():
+    task = cancelled()
+    leases.succeed(rows.attempt_of(task), "1")
+    task.refresh_from_db()
+    assert (task.status, rows.errors_of(task)) == ("SUCCESSFUL", [])
+
+
+def test_a_worker_that_dies_with_a_cancelled_task_leaves_it_cancelled():
+    task = cancelled(max_attempts=9)
+    assert leases.rescue_lost_workers(task.cluster_id, lambda name: False) == 1
+    task.refresh_from_db()
+    assert (task.status, [kind for _number, kind, _message in rows.errors_of(task)]) == ("FAILED", ["cancelled"])
+
+
+def test_requests_to_cancel_are_told_to_the_cluster_that_runs_the_task():
+    task = cancelled()
+    Task.objects.filter(pk=task.pk).update(cancel_requested_at=Now() - timedelta(seconds=30))
+    cancelled(), rows.running(holder=Cluster.objects.get(pk=task.cluster_id))
+    ((task_id, worker, age),) = leases.cancel_requests(task.cluster_id)
+    assert (task_id, worker) == (task.pk, rows.WORKER)
+    assert 29 < age < 60
+
+
+# a write that was committed, and whose answer got lost ---------------------------------------------------------------
+
+
+def test_a_start_that_was_committed_is_found_by_its_worker_only():
+    task = rows.running(args=[1, 2])
+    assert leases.started(task.pk, task.lease_id, rows.WORKER) == rows.attempt_of(task)
+    assert leases.started(task.pk, task.lease_id, "host-a:1:else") is None
+    assert leases.started(task.pk, uuid.uuid4(), rows.WORKER) is None
+
+
+def test_an_outcome_that_was_committed_is_known_to_be_ones_own():
+    success, failure, lost, late = (rows.running(max_attempts=1) for _ in range(4))
+    mine = [rows.attempt_of(task) for task in (success, failure, lost, late)]
+    assert not any(leases.is_concluded(attempt) for attempt in mine)
+    leases.succeed(mine[0], "1")
+    leases.fail(mine[1], BROKEN, None)
+    leases.rescue_lost_workers(lost.cluster_id, lambda name: False)
+    leases.refuse(mine[3], "too late")
+    assert [leases.is_concluded(attempt) for attempt in mine] == [True, True, False, False]
+
+
+# the end of one and the start of the next ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_succeed_and_start_do_what_each_does_alone(is_durable):
+    task, following = rows.running(), rows.claimed(args=[3])
+    ours, attempt = leases.succeed_and_start(
+        rows.attempt_of(task), "[1]", following.pk, following.lease_id, is_durable=is_durable
+    )
+    task.refresh_from_db()
+    following.refresh_from_db()
+    assert (ours, task.status, task.return_value, task.lease_id) == (True, "SUCCESSFUL", [1], None)
+    assert attempt == rows.attempt_of(following)
+    assert (following.status, following.attempts, following.worker_ids) == ("RUNNING", 1, [rows.WORKER])
+
+
+def test_succeed_and_start_judge_each_row_for_itself():
+    task, following = rows.running(), rows.claimed()
+    stale = rows.attempt_of(task)
+    Task.objects.filter(pk=task.pk).update(lease_id=uuid.uuid4())
+    before = rows.state(task)
+    ours, attempt = leases.succeed_and_start(stale, "1", following.pk, following.lease_id, is_durable=True)
+    assert (ours, rows.state(task)) == (False, before)
+    assert attempt is not None
+
+    task = rows.running()
+    ours, attempt = leases.succeed_and_start(rows.attempt_of(task), "1", 0, uuid.uuid4(), is_durable=True)
+    assert (ours, attempt, rows.state(task)["status"]) == (True, None, "SUCCESSFUL")
+
+
+# steps of the clock --------------------------------------------------------------------------------------------------
+
+
+def test_after_a_step_back_what_had_been_due_is_due_and_the_future_stays_the_future():
+    had_been_due, later = rows.ready(due_in=3000), rows.ready(due_in=4000)
+    dead = rows.cluster_row(heartbeat_age=-3500)
+    assert leases.notice_clock_step(timedelta(hours=-1)) == 1
+    had_been_due.refresh_from_db()
+    later.refresh_from_db()
+    dead.refresh_from_db()
+    assert seconds_from_now(had_been_due) <= 1
+    assert 3900 < seconds_from_now(later) < 4100
+    assert abs((timezone.now() - dead.heartbeat_at).total_seconds()) < 60
+
+
+def test_after_a_step_forward_nothing_needs_mending():
+    task = rows.ready(due_in=3000)
+    before = rows.state(task)
+    assert leases.notice_clock_step(timedelta(hours=1)) == 0
+    assert rows.state(task) == before
+
+
+def test_the_time_of_the_database_is_told_with_its_zone():
+    assert abs((leases.database_time() - timezone.now()).total_seconds()) < 60
 
 
 # release -------------------------------------------------------------------------------------------------------------

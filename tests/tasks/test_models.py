@@ -166,55 +166,70 @@ def test_of_failed_tasks_with_one_key_retry_takes_the_latest():
 # discard -------------------------------------------------------------------------------------------------------------
 
 
-def test_discard_ends_a_waiting_task_and_says_who_did_it(operator):
-    task = rows.ready(attempts=2, worker_ids=["a", "b"])
-    assert Task.objects.filter(pk=task.pk).discard(by=operator) == 1
-    task.refresh_from_db()
-    assert task.status == "FAILED"
-    assert task.finished_at is not None
-    assert task.discarded_at == task.finished_at or task.discarded_at is not None
-    assert rows.errors_of(task) == [(2, "discarded", f"Discarded by {operator} before it ran.")]
-
-
-def test_discard_takes_a_failed_task_out_of_the_list_of_failures(operator):
+def test_discard_takes_a_failed_task_out_of_the_list_of_failures():
     task, other = rows.failed(), rows.failed()
-    assert Task.objects.filter(pk=task.pk).discard(by=operator) == 1
+    assert Task.objects.filter(pk=task.pk).discard() == 1
     assert list(Task.objects.failed()) == [other]
     assert rows.errors_of(task) == [(1, "exception", "no luck 1")]
+    assert Task.objects.filter(pk=task.pk).discard() == 0
 
 
-def test_discard_counts_waiting_and_failed_ones_once_each(operator):
-    rows.ready()
-    rows.failed()
-    rows.failed(discarded_at=Now())
-    assert Task.objects.all().discard(by=operator) == 2
-    assert Task.objects.all().discard(by=operator) == 0
-
-
-@pytest.mark.parametrize("build", [rows.claimed, rows.running, rows.successful])
-def test_discard_leaves_a_task_alone_that_is_leased_or_succeeded(build, operator):
+@pytest.mark.parametrize("build", [rows.ready, rows.claimed, rows.running, rows.successful])
+def test_discard_leaves_a_task_alone_that_has_not_failed(build):
     task = build()
     before = rows.state(task)
-    assert Task.objects.all().discard(by=operator) == 0
+    assert Task.objects.all().discard() == 0
     assert rows.state(task) == before
-    assert rows.errors_of(task) == []
 
 
-def test_a_discarded_task_frees_its_key(operator):
+# cancel --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("build", [rows.ready, rows.claimed])
+def test_cancel_ends_a_task_that_has_not_started_and_says_who_did_it(build):
+    task = build(attempts=2, worker_ids=["a", "b"])
+    assert Task.objects.filter(pk=task.pk).cancel(by="alice") == 1
+    task.refresh_from_db()
+    assert (task.status, task.lease_id, task.cluster_id, task.cancel_requested_by) == ("FAILED", None, None, "alice")
+    assert None not in (task.finished_at, task.discarded_at, task.expires_at)
+    assert rows.errors_of(task) == [(2, "cancelled", "Cancelled by alice before it ran.")]
+
+
+def test_cancel_asks_a_running_task_to_stop_once():
+    task = rows.running()
+    assert Task.objects.filter(pk=task.pk).cancel(by="alice") == 1
+    assert Task.objects.filter(pk=task.pk).cancel(by="bob") == 0
+    task.refresh_from_db()
+    assert (task.status, task.cancel_requested_by, rows.errors_of(task)) == ("RUNNING", "alice", [])
+    assert task.lease_id is not None
+
+
+@pytest.mark.parametrize("build", [rows.successful, rows.failed])
+def test_cancel_leaves_finished_tasks_alone(build):
+    task = build()
+    before = rows.state(task)
+    assert Task.objects.all().cancel(by="alice") == 0
+    assert rows.state(task) == before
+
+
+def test_a_cancelled_task_frees_its_key_and_may_be_retried():
     task = rows.ready("once_for_each_user", idempotency_key="user-1")
-    Task.objects.all().discard(by=operator)
-    assert rows.ready("once_for_each_user", idempotency_key="user-1").pk != task.pk
+    Task.objects.all().cancel(by="alice")
+    rows.ready("once_for_each_user", idempotency_key="user-1").delete()
+    assert Task.objects.all().retry() == 1
+    task.refresh_from_db()
+    assert (task.status, task.cancel_requested_at, task.cancel_requested_by, task.expires_at) == (
+        "READY", None, "", None,
+    )  # fmt: skip
 
 
-def test_discard_takes_the_same_number_of_statements_for_many(operator):
+def test_cancel_takes_the_same_number_of_statements_for_many():
     def statements(count: int) -> int:
         for _ in range(count):
             rows.ready()
-            rows.failed()
-        with CaptureQueriesContext(
-            connection,
-        ) as queries:
-            Task.objects.all().discard(by=operator)
+            rows.running()
+        with CaptureQueriesContext(connection) as queries:
+            Task.objects.all().cancel(by="alice")
         return len(queries)
 
     assert statements(1) == statements(10)

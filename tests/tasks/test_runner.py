@@ -336,12 +336,14 @@ def test_a_signal_after_the_function_s_end_disturbs_nothing():
 
 
 def test_the_deadline_is_announced_while_the_function_runs_and_withdrawn_after(worker):
-    announced: list[float] = []
-    worker.announce = staticmethod(announced.append)
+    announced: list[tuple[int, float]] = []
+    worker.announce = staticmethod(lambda *what: announced.append(what))
     before = time.monotonic()
-    attempt(work.add.enqueue(1))
-    assert before + 305 <= announced[0] <= time.monotonic() + 305
-    assert set(announced[1:]) == {0}
+    task = attempt(work.add.enqueue(1))
+    ((task_id, deadline), *withdrawn) = announced
+    assert task_id == task.pk
+    assert before + 305 <= deadline <= time.monotonic() + 305
+    assert set(withdrawn) == {(0, 0)}
 
 
 def test_the_worker_is_busy_from_the_package_to_the_outcome(worker, at_start):
@@ -364,8 +366,12 @@ def test_a_draining_worker_starts_nothing(worker):
     assert not Effect.objects.exists()
 
 
-def test_an_interrupted_function_goes_back_and_uses_no_attempt(at_start):
-    sentinel = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+def test_an_interrupted_function_goes_back_and_uses_no_attempt(worker, at_start):
+    def drain() -> None:
+        worker.is_draining = staticmethod(lambda: True)
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    sentinel = threading.Timer(0.3, drain)
     at_start(lambda task_result: sentinel.start())
     task = attempt(work.sleep.enqueue(30))
     sentinel.join()
@@ -484,17 +490,132 @@ def test_a_path_that_is_not_registered_is_never_imported():
 # The database --------------------------------------------------------------------------------------------------------
 
 
-def test_a_write_is_made_again_until_the_database_answers(caplog):
-    answers: list[Any] = [OperationalError("gone"), OperationalError("still\ngone"), "done"]
+def the_database_swallows_the_answer(once_for: str):
+    """Let the first statement with this text be committed and its answer get lost."""
+    lost = []
 
-    def write() -> str:
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
+    def wrapper(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if once_for in sql and not lost:
+            lost.append(sql)
+            raise OperationalError("server closed the connection unexpectedly")
         return answer
 
-    assert runner._persist(write) == "done"
-    assert [message.partition("asks again in ")[2] for message in caplog.messages] == ["0.1 s: gone", "0.2 s: still"]
+    return connection.execute_wrapper(wrapper)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("statement", ["SET status = 'RUNNING'", "SET status = 'SUCCESSFUL'"])
+def test_a_write_that_was_committed_without_an_answer_counts(statement):
+    result = work.effect.enqueue("once")
+    with the_database_swallows_the_answer(statement):
+        task = attempt(result)
+    assert (task.status, task.attempts, rows.errors_of(task)) == ("SUCCESSFUL", 1, [])
+    assert Effect.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_failure_that_was_committed_without_an_answer_is_kept_once():
+    result = work.fail.enqueue()
+    with the_database_swallows_the_answer('INSERT INTO "tasks_taskerror"'):
+        task = attempt(result)
+    assert kinds(task) == ["exception"]
+
+
+# One after the other -------------------------------------------------------------------------------------------------
+
+
+def take_from(tasks: list[Task]):
+    """What a channel in which these claimed tasks wait gives a worker."""
+    waiting = [(task.pk, task.lease_id, task.task_path) for task in tasks]
+    return staticmethod(lambda: waiting.pop(0) if waiting else None)
+
+
+def test_a_worker_goes_on_with_the_tasks_that_wait_in_their_order(worker):
+    holder = rows.cluster_row()
+    tasks = [rows.claimed("effect", holder, args=[f"effect {number}"]) for number in range(4)]
+    worker.take = take_from(tasks[1:])
+    runner.run(tasks[0].pk, tasks[0].lease_id.hex)
+    assert [effect.name for effect in Effect.objects.order_by("pk")] == [f"effect {number}" for number in range(4)]
+    assert {rows.state(task)["status"] for task in tasks} == {"SUCCESSFUL"}
+
+
+def test_a_stale_package_between_two_tasks_is_passed_over(worker):
+    first, stale, last = (rows.claimed("effect", args=[name]) for name in ("first", "stale", "last"))
+    worker.take = take_from([stale, last])
+    Task.objects.filter(pk=stale.pk).update(lease_id=None, leased_at=None, cluster=None)
+    runner.run(first.pk, first.lease_id.hex)
+    assert [effect.name for effect in Effect.objects.order_by("pk")] == ["first", "last"]
+    assert rows.state(stale)["status"] == "READY"
+
+
+def test_a_task_whose_outcome_is_refused_does_not_stop_the_one_behind_it(worker, at_start):
+    first, second = rows.claimed("effect", args=["first"]), rows.claimed("effect", args=["second"])
+    worker.take = take_from([second])
+    stolen = []
+
+    def steal(task_result):
+        if not stolen:
+            stolen.append(Task.objects.filter(pk=first.pk).update(lease_id=uuid.uuid4()))
+
+    at_start(steal)
+    runner.run(first.pk, first.lease_id.hex)
+    assert rows.state(first)["status"] == "RUNNING"
+    assert [kind for _number, kind, _message in rows.errors_of(first)] == ["superseded"]
+    assert rows.state(second)["status"] == "SUCCESSFUL"
+
+
+@pytest.mark.parametrize("function", ["fail", "atomic_effect", "gone"])
+def test_a_task_that_does_not_simply_succeed_does_not_stop_the_one_behind_it(worker, function):
+    first, second = rows.claimed(function, args=["x"]), rows.claimed("effect", args=["second"])
+    worker.take = take_from([second])
+    runner.run(first.pk, first.lease_id.hex)
+    assert rows.state(second)["status"] == "SUCCESSFUL"
+
+
+def test_a_worker_that_drains_goes_on_with_nothing(worker, at_start):
+    first, second = rows.claimed("effect", args=["first"]), rows.claimed("effect", args=["second"])
+    worker.take = take_from([second])
+    at_start(lambda task_result: setattr(worker, "is_draining", staticmethod(lambda: True)))
+    runner.run(first.pk, first.lease_id.hex)
+    assert (rows.state(first)["status"], rows.state(second)["status"]) == ("SUCCESSFUL", "READY")
+
+
+def test_many_quick_successes_are_summed_up_in_the_log(worker, caplog):
+    tasks = [rows.claimed("add") for _number in range(30)]
+    worker.take = take_from(tasks[1:])
+    with caplog.at_level("INFO", "tasks.runner"):
+        runner.run(tasks[0].pk, tasks[0].lease_id.hex)
+    single = [message for message in caplog.messages if "attempt 1 of 5 succeeded" in message]
+    more = [int(message.split()[1]) for message in caplog.messages if "more attempts succeeded" in message]
+    assert len(single) + sum(more) == 30
+    assert len(single) <= 20  # ten for each second that the chain was in
+    assert more
+
+
+# Cancel --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_cancelled_function_is_interrupted_and_its_task_is_failed(worker, at_start):
+    worker.is_cancelled = staticmethod(lambda task_id: True)
+    housekeeper = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGUSR1))
+
+    def cancel(task_result):
+        Task.objects.filter(pk=task_result.id).cancel(by="alice")
+        housekeeper.start()
+
+    at_start(cancel)
+    task = attempt(work.sleep.enqueue(30))
+    housekeeper.join()
+    assert (task.status, task.attempts) == ("FAILED", 1)
+    assert rows.errors_of(task) == [
+        (1, "cancelled", "Cancelled by alice. It did not end within the grace and was interrupted.")
+    ]
+
+
+def test_a_cancelled_task_sees_that_it_should_stop(worker):
+    worker.is_cancelled = staticmethod(lambda task_id: True)
+    assert attempt(work.who_am_i.enqueue()).return_value["should_stop"] is True
 
 
 def test_an_attempt_that_cannot_write_its_outcome_ends_its_worker_and_nothing_is_raised(worker, caplog):

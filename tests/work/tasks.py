@@ -256,4 +256,18 @@ def set_checkpoint_to_an_object(context) -> None:
     context.checkpoint = object()
 
 
+@task(retention=timedelta(minutes=1))
+def forget_me_soon() -> None: ...
+
+
+@task(takes_context=True)
+def go_on_although_cancelled(context) -> None:
+    Effect.objects.create(name="started")
+    while True:
+        try:
+            time.sleep(30)
+        except BaseException:  # what badly written code does
+            continue
+
+
 def not_a_task() -> None: ...

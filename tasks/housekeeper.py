@@ -1,0 +1,141 @@
+"""The housekeeper, one process of each cluster: heartbeat, rescue, cancelled tasks, steps of the database's clock.
+
+It does its rounds a few times in a lease, and at once when the sentinel tells it that a worker ended. It never raises:
+while the database is away it tries again.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+from multiprocessing.connection import Connection
+from typing import Any
+
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import close_old_connections, connections
+
+from tasks import leases
+from tasks.models import Cluster
+from tasks.outage import Outage
+from tasks.shared import Slots
+from tasks.worker import KILL_AFTER
+
+logger = logging.getLogger(__name__)
+
+CANCEL_EVERY = 1.0
+"""Seconds between two looks for tasks that somebody cancelled while they run."""
+
+CLOCK_MAY_DRIFT = 1.0
+"""Seconds by which two beats may differ by the database's clock and by this host's, before it counts as a step."""
+
+
+class Housekeeper:
+    """Looks after the rows of its cluster and, once they are silent, of others."""
+
+    def __init__(self, row: Cluster, slots: Slots, ended: Connection, worker_id: Callable[[int], str]) -> None:
+        self.row = row
+        self.slots = slots
+        self.ended = ended
+        self.worker_id = worker_id
+        self.every = settings.TASKS_LEASE / 5
+        self.outage = Outage("the housekeeper")
+        self.ended_workers: dict[str, bool] = {}
+        self.beat_due = self.cancel_due = self.patient_until = 0.0
+        self.beat_at = time.monotonic()
+        self.database_time: datetime | None = None
+
+    def run(self) -> None:
+        """Do the rounds until the process is ended."""
+        while True:
+            try:
+                self.wait()
+                close_old_connections()
+                is_time_to_beat = time.monotonic() >= self.beat_due
+                if self.ended_workers or is_time_to_beat:
+                    self.rescue_own()
+                if time.monotonic() >= self.cancel_due:
+                    self.cancel()
+                if is_time_to_beat:
+                    self.beat()
+                self.outage.is_over()
+            except DatabaseError as error:
+                connections.close_all()
+                time.sleep(self.outage.wait_after(error))
+
+    def wait(self) -> None:
+        """Wait for the next round, or for a worker that ended."""
+        due = min(self.beat_due, self.cancel_due)
+        if self.ended.poll(max(0.0, due - time.monotonic())):
+            while self.ended.poll(0):
+                gone, out_of_time = self.ended.recv()
+                self.ended_workers[gone] = out_of_time
+
+    def rescue_own(self) -> None:
+        """End the attempts of workers that are gone, and give back what they took and did not start."""
+        if self.ended_workers:
+            leases.release(self.row.pk)
+        timed_out = frozenset(name for name, out_of_time in self.ended_workers.items() if out_of_time)
+        self.say_rescued(leases.rescue_lost_workers(self.row.pk, self.is_alive, timed_out))
+        self.ended_workers.clear()
+
+    def is_alive(self, name: str) -> bool:
+        """Return whether the worker lives. Asked after the rows were read: it shows its pid before it starts a row."""
+        return name not in self.ended_workers and name in map(self.worker_id, self.slots.alive())
+
+    def beat(self) -> None:
+        """Say that the cluster lives, give back what stuck, and rescue the tasks of clusters that say so no more."""
+        self.beat_due = time.monotonic() + self.every
+        self.row.workers = self.slots.alive()
+        leases.heartbeat(self.row)
+        self.look_at_the_clocks()
+        leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
+        if time.monotonic() >= self.patient_until:
+            self.say_rescued(leases.rescue_dead_clusters())
+
+    def look_at_the_clocks(self) -> None:
+        """Let the other clusters speak first, if a heartbeat may be old without its cluster being dead."""
+        before, elapsed = self.database_time, time.monotonic() - self.beat_at
+        self.database_time = leases.database_time()
+        self.beat_at += elapsed
+        is_late = elapsed > settings.TASKS_LEASE / 2  # the database was away, or this process slept
+        step = timedelta()
+        if before is not None:
+            step = self.database_time - before - timedelta(seconds=elapsed)
+        if abs(step.total_seconds()) > CLOCK_MAY_DRIFT:
+            logger.warning("the database's clock has stepped by %.1f s", step.total_seconds())
+            leases.notice_clock_step(step)
+            is_late = True
+        if is_late:
+            self.patient_until = time.monotonic() + settings.TASKS_LEASE
+
+    def cancel(self) -> None:
+        """Tell running tasks that they are cancelled; interrupt and then kill those that go on after the grace."""
+        self.cancel_due = time.monotonic() + CANCEL_EVERY
+        if not any(self.slots.task_ids):
+            return
+        for task_id, worker, age in leases.cancel_requests(self.row.pk):
+            for slot, pid in enumerate(self.slots.pids):
+                if not pid or self.worker_id(pid) != worker:
+                    continue
+                self.slots.cancelled[slot] = task_id
+                overdue = age - settings.TASKS_CANCEL_GRACE
+                if overdue >= 0 and self.slots.task_ids[slot] == task_id:
+                    logger.warning("task %s was cancelled and runs on; its code is interrupted", task_id)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL if overdue > KILL_AFTER else signal.SIGUSR1)
+
+    def say_rescued(self, count: int) -> None:
+        """Put it into the log, if there is something to say."""
+        if count:
+            logger.warning("rescued %s tasks of workers that are gone", count)
+
+
+def keep_house(*args: Any) -> None:
+    """Be the housekeeper: the target of its process."""
+    Housekeeper(*args).run()

@@ -1,0 +1,237 @@
+"""The statements that run for each task, as SQL compiled once. `tasks.leases` gives them their meaning.
+
+Django builds a statement in a fifth of a millisecond, longer than the database needs for it, so claim, start, succeed
+and bulk insert are written here. What is rare is left to the ORM. Where the two databases differ:
+
+- PostgreSQL takes rows with SKIP LOCKED, in one statement. SQLite has one writer at a time: it looks first, which needs
+  no lock, and then takes what it saw and what is still there.
+- PostgreSQL prepares them on the server: a cursor that binds there, unlike Django's.
+- PostgreSQL waits for the disk at each commit. A claim and a start mark need not survive the server, only the worker,
+  and are committed without that wait (`synchronous_commit`): if the server crashes, they never were, and neither lets
+  an attempt begin twice under one lease. An outcome is waited for unless the caller knows that another follows at once.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any
+
+from django.db import connection, transaction
+
+_DIALECTS = {
+    "postgresql": {
+        "now": "statement_timestamp()",
+        "later": "statement_timestamp() + %s * interval '1 second'",
+        "append_worker": "worker_ids || to_jsonb(%s::text)",
+        "value": "%s::jsonb",
+        "quick": "(SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND",
+        "each": "unnest(%s::text[]) AS queues(q)",
+        "text": "%s::text",
+        "small": "%s::smallint",
+        "time": "%s::timestamptz",
+        "call": "args::jsonb, kwargs::jsonb",
+        "calls": "unnest(%s::text[], %s::text[]) WITH ORDINALITY AS call(args, kwargs, number) ORDER BY number",
+    },
+    "sqlite": {
+        "now": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
+        "later": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s || ' seconds')",
+        "append_worker": "json_insert(worker_ids, '$[#]', %s)",
+        "value": "%s",
+        "quick": "",
+        "each": "(SELECT value AS q FROM json_each(%s))",
+        "text": "%s",
+        "small": "%s",
+        "time": "%s",
+        "call": "json_extract(value, '$[0]'), json_extract(value, '$[1]')",
+        "calls": "json_each(%s) WHERE true",
+    },
+}
+
+# The queues, and in each its priorities, the highest first: a walk over the index that touches one row for each.
+_LINES = """
+    RECURSIVE line(queue_name, priority) AS (
+        SELECT q, (SELECT priority FROM tasks_task t WHERE t.queue_name = q AND {waits}
+                   ORDER BY t.priority DESC LIMIT 1)
+        FROM {each}
+        WHERE q NOT IN (SELECT name FROM tasks_queue
+                        WHERE paused_at IS NOT NULL AND (paused_until IS NULL OR paused_until > {now}))
+        UNION ALL
+        SELECT queue_name, (SELECT priority FROM tasks_task t
+                            WHERE t.queue_name = line.queue_name AND t.priority < line.priority AND {waits}
+                            ORDER BY t.priority DESC LIMIT 1)
+        FROM line WHERE line.priority IS NOT NULL)"""
+
+_CLAIM_POSTGRESQL = """
+    WITH {lines}, due AS MATERIALIZED (
+        SELECT t.id FROM line CROSS JOIN LATERAL (
+            SELECT id, run_after FROM tasks_task
+            WHERE queue_name = line.queue_name AND priority = line.priority AND {waits}
+              AND run_after <= {now} AND task_path = ANY(%s)
+            ORDER BY run_after, id LIMIT %s FOR UPDATE SKIP LOCKED) t
+        ORDER BY line.priority DESC, t.run_after, t.id LIMIT %s)
+    UPDATE tasks_task SET lease_id = %s, cluster_id = %s, leased_at = {now}
+    WHERE {quick} id IN (SELECT id FROM due) AND {waits}
+    RETURNING id, task_path, priority, run_after"""
+
+_LOOK_SQLITE = """
+    WITH {lines}
+    SELECT t.id FROM line JOIN tasks_task t ON t.id IN (
+        SELECT d.id FROM tasks_task d
+        WHERE d.queue_name = line.queue_name AND d.priority = line.priority AND {waits}
+          AND d.run_after <= {now} AND d.task_path IN (SELECT value FROM json_each(%s))
+        ORDER BY d.run_after, d.id LIMIT %s)
+    ORDER BY line.priority DESC, t.run_after, t.id LIMIT %s"""
+
+_TAKE_SQLITE = """
+    UPDATE tasks_task SET lease_id = %s, cluster_id = %s, leased_at = {now}
+    WHERE id IN (SELECT value FROM json_each(%s)) AND {waits}
+    RETURNING id, task_path, priority, run_after"""
+
+_START = """
+    UPDATE tasks_task
+    SET status = 'RUNNING', attempts = attempts + 1, worker_ids = {append_worker},
+        last_attempted_at = {now}, started_at = COALESCE(started_at, {now})
+    WHERE {quick} id = %s AND lease_id = %s AND status = 'READY'
+    RETURNING task_path, args, kwargs, attempts, max_attempts"""
+
+_SUCCEED = """
+    UPDATE tasks_task
+    SET status = 'SUCCESSFUL', finished_at = {now}, expires_at = {later}, return_value = {value},
+        lease_id = NULL, leased_at = NULL, cluster_id = NULL
+    WHERE id = %s AND lease_id = %s AND status = 'RUNNING'
+    RETURNING id"""
+
+_SUCCEED_AND_START_POSTGRESQL = """
+    WITH ended AS ({succeed}), started AS ({start})
+    SELECT (SELECT count(*) FROM ended), started.* FROM (SELECT) AS one LEFT JOIN started ON true"""
+
+_INSERT = """
+    INSERT INTO tasks_task (
+        task_path, queue_name, priority, max_attempts, run_after, idempotency_key, args, kwargs,
+        status, enqueued_at, attempts, worker_ids)
+    SELECT {text}, {text}, {small}, {small}, COALESCE({time}, {now}), {text}, {call}, 'READY', {now}, 0, '[]'
+    FROM {calls}
+    ON CONFLICT DO NOTHING
+    RETURNING id, enqueued_at"""
+
+Row = Sequence[Any]
+
+
+def claim(
+    cluster_id: uuid.UUID, lease_id: uuid.UUID, limit: int, queues: Iterable[str], task_paths: Iterable[str]
+) -> list[Row]:
+    """Lease the next rows; return id, task_path, priority, run_after of each, in no order."""
+    if connection.vendor == "postgresql":
+        given = [list(queues), list(task_paths), limit, limit, lease_id, cluster_id]
+        return _execute(_compiled(_CLAIM_POSTGRESQL), given)
+    look = [json.dumps(list(queues)), json.dumps(list(task_paths)), limit, limit]
+    ids = [row[0] for row in _execute(_compiled(_LOOK_SQLITE), look)]
+    return _execute(_compiled(_TAKE_SQLITE), [lease_id.hex, cluster_id.hex, json.dumps(ids)]) if ids else []
+
+
+def now() -> datetime:
+    """Return the database's time."""
+    ((value,),) = _execute(_compiled("SELECT {now}"), [])
+    return _time(value)
+
+
+def start(task_id: int, lease_id: uuid.UUID, worker_id: str) -> Row | None:
+    """Start a claimed row; return task_path, args, kwargs, attempts, max_attempts; None if the lease is gone."""
+    rows = _execute(_compiled(_START), [worker_id, task_id, _uuid(lease_id)])
+    return rows[0] if rows else None
+
+
+def succeed(task_id: int, lease_id: uuid.UUID, value: str, kept: float) -> bool:
+    """End a running row with the value, as JSON text, kept for so many seconds; False if the lease is gone."""
+    return bool(_execute(_compiled(_SUCCEED), [kept, value, task_id, _uuid(lease_id)]))
+
+
+def succeed_and_start(
+    ended: tuple[int, uuid.UUID, str, float], started: tuple[int, uuid.UUID, str], *, is_durable: bool
+) -> tuple[bool, Row | None]:
+    """Do both in one transaction, with the arguments of each; return what each returns.
+
+    `is_durable`: on PostgreSQL, wait until the disk has the outcome.
+    """
+    if connection.vendor == "postgresql":
+        task_id, lease_id, value, kept = ended
+        next_id, next_lease_id, worker_id = started
+        given = [kept, value, task_id, lease_id, worker_id, next_id, next_lease_id]
+        ((count, *row),) = _execute(_both(is_durable), given)
+        return bool(count), row if row[0] is not None else None
+    with transaction.atomic():
+        return succeed(*ended), start(*started)
+
+
+def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tuple[int, datetime]]:
+    """Insert a row for each call (args and kwargs as JSON text), in their order; return id and enqueued_at of each.
+
+    `values`: task_path, queue_name, priority, max_attempts, run_after (None: now), idempotency_key, the same for all.
+    None is inserted, and [] returned, if an unfinished row has that key.
+    """
+    if connection.vendor == "postgresql":
+        args, kwargs = zip(*calls, strict=True)
+        given = [*values, list(args), list(kwargs)]
+    else:
+        path, queue, priority, max_attempts, run_after, key = values
+        time = connection.ops.adapt_datetimefield_value(run_after)
+        text = "[" + ",".join(f"[{args},{kwargs}]" for args, kwargs in calls) + "]"
+        given = [path, queue, priority, max_attempts, time, key, text]
+    return [(row[0], _time(row[1])) for row in sorted(_execute(_compiled(_INSERT), given))]
+
+
+@cache
+def _compiled_for(vendor: str, statement: str, **parts: str) -> str:
+    dialect = _DIALECTS[vendor] | {"waits": "status = 'READY' AND lease_id IS NULL"} | parts
+    return statement.format(**dialect, lines=_LINES.format(**dialect))
+
+
+def _compiled(statement: str) -> str:
+    return _compiled_for(connection.vendor, statement)
+
+
+@cache
+def _both(is_durable: bool) -> str:
+    parts = {"quick": ""} if is_durable else {}
+    succeed, start = (_compiled_for("postgresql", statement, **parts) for statement in (_SUCCEED, _START))
+    return _compiled_for("postgresql", _SUCCEED_AND_START_POSTGRESQL, succeed=succeed, start=start)
+
+
+def _execute(sql: str, params: Sequence[Any]) -> list[Row]:
+    """Run a statement and return its rows; raises django.db.Error."""
+    connection.ensure_connection()
+    raw: Any = _cursor() if connection.vendor == "postgresql" else connection.create_cursor()
+    with connection._prepare_cursor(raw) as cursor:  # Django's wrapper: its errors, its log, its execute_wrapper
+        cursor.execute(sql, params)
+        return cursor.fetchall()
+
+
+def _cursor() -> Any:
+    with connection.wrap_database_errors:
+        return _prepared()(connection.connection)
+
+
+@cache
+def _prepared() -> type:
+    import psycopg
+
+    class Prepared(psycopg.Cursor):  # type: ignore[type-arg] # its row type is the connection's
+        """A cursor whose statements are parsed and planned once in a connection."""
+
+        def execute(self, query: Any, params: Any = None, **_options: Any) -> Any:
+            return super().execute(query, params, prepare=True)
+
+    return Prepared
+
+
+def _time(value: Any) -> datetime:
+    time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _uuid(value: uuid.UUID) -> Any:
+    return value if connection.vendor == "postgresql" else value.hex
