@@ -74,7 +74,7 @@ _CLAIM_POSTGRESQL = """
             ORDER BY run_after, id LIMIT %s FOR UPDATE SKIP LOCKED) t
         ORDER BY line.priority DESC, t.run_after, t.id LIMIT %s)
     UPDATE tasks_task SET lease_id = %s, cluster_id = %s, leased_at = {now}
-    WHERE {quick} id IN (SELECT id FROM due) AND {waits}
+    WHERE {quick} id = ANY(ARRAY(SELECT id FROM due))
     RETURNING id, task_path, priority, run_after"""
 
 _LOOK_SQLITE = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from django.db import connection
@@ -54,3 +55,18 @@ def test_a_drain_ends_the_wait(settled):
 def test_a_new_connection_does_not_wait_for_what_it_may_have_missed(settled):
     connection.close()
     assert waited(10) < 5
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL notifies; there is no file to watch")
+def test_the_file_is_watched_on_linux_and_asked_about_often_elsewhere(settled, monkeypatch):
+    assert wakeup._log_of(Path(connection.settings_dict["NAME"])) is not None
+    monkeypatch.setattr(wakeup, "_log_of", lambda path: None)
+    timer = enqueue_soon()
+    assert 0.15 < waited(10) < 5
+    timer.join()
+
+
+def test_a_wait_without_news_uses_next_to_no_cpu(settled):
+    began = time.process_time()
+    waited(2)
+    assert time.process_time() - began < 0.1
