@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from django.conf import settings
@@ -17,10 +18,11 @@ from django_q.brokers import Broker
 from django_q.signing import SignedPackage
 from django_tasks.exceptions import InvalidTaskError
 
-from tasks import leases, wakeup
+from tasks import leases
 from tasks.functions import registry
 from tasks.models import Task
 from tasks.outage import Outage
+from tasks.wakeup import Wakeup, wakeup_for
 
 FULL = 0.005
 """Seconds until the next look whether a worker has become free; ten times that if none did for a while."""
@@ -50,7 +52,7 @@ class DatabaseBroker(Broker):
             close_old_connections()
             if self._is_exhausted:  # what came in since the last look ends the wait at once
                 self._is_exhausted = False
-                wakeup.wait(settings.TASKS_POLL, self.is_draining)
+                self.wakeup.wait(settings.TASKS_POLL, self.is_draining)
             claimed = self._claim()
             self.outage.is_over()
         except Error as error:
@@ -64,11 +66,20 @@ class DatabaseBroker(Broker):
         if room <= 0:
             time.sleep(self._pause)
             self._pause = min(10 * FULL, self._pause * 1.2)
+            if self._pause == 10 * FULL:
+                self.wakeup.step_down()
             return []
         self._pause = FULL
         claimed = leases.claim(self.cluster_id, room, self.queues, registry)
         self._is_exhausted = len(claimed) < room
+        if not self._is_exhausted:
+            self.wakeup.pass_on()
         return claimed
+
+    @cached_property
+    def wakeup(self) -> Wakeup:
+        """What ends a wait for work."""
+        return wakeup_for(self.queues)
 
     def enqueue(self, package: str) -> str:
         """Make a row of what `async_task` was given; raise InvalidTaskError if that is no task function."""

@@ -30,6 +30,9 @@ from tasks.functions import retention_of
 UNFINISHED = (TaskResultStatus.READY, TaskResultStatus.RUNNING)
 FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
 
+SILENCE = 0.8
+"""Part of TASKS_LEASE after which a silent cluster is dead: others look every fifth, and so rescue within all of it."""
+
 NOT_LEASED: dict[str, Any] = {"lease_id": None, "leased_at": None, "cluster": None}
 
 
@@ -43,8 +46,8 @@ class ClusterQuerySet(models.QuerySet["Cluster"]):
     """Clusters."""
 
     def alive(self) -> ClusterQuerySet:
-        """Return those whose heartbeat is younger than TASKS_LEASE, by the database's clock."""
-        return self.filter(heartbeat_at__gt=Now() - timedelta(seconds=settings.TASKS_LEASE))
+        """Return those that have been silent for less than SILENCE of a lease, by the database's clock."""
+        return self.filter(heartbeat_at__gt=Now() - timedelta(seconds=SILENCE * settings.TASKS_LEASE))
 
 
 class Cluster(models.Model):

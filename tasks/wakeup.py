@@ -1,5 +1,9 @@
 """How a cluster learns that there may be work before its next look: LISTEN/NOTIFY on PostgreSQL, the file on SQLite.
 
+On PostgreSQL each INSERT of tasks notifies at its commit. Of the clusters that serve the same queues one hears it, the
+first that got a lock for that, so a single task does not rouse them all. Once that one is busy, or has claimed all that
+it can and there may be more, it passes the word on.
+
 SQLite tells nobody of a commit, but on Linux the kernel tells of each write to its log (inotify), and then
 `PRAGMA data_version` says whether another connection has committed; elsewhere that is asked every few milliseconds.
 A wake-up is a hint and may be lost; what correctness rests on is the look itself, every TASKS_POLL seconds.
@@ -13,6 +17,8 @@ import select
 import struct
 import sys
 import time
+import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
@@ -24,6 +30,12 @@ from django.db import connection
 CHANNEL = "tasks"
 """Each INSERT into tasks_task notifies it at its commit, by a trigger: migration 0002."""
 
+MORE = "tasks_more"
+"""What the cluster that hears CHANNEL tells the others when there is too much for it alone."""
+
+PASS_ON_EVERY = 0.1
+"""Seconds between two such words."""
+
 SLICE = 0.1
 """Seconds after which a wait looks whether it should end."""
 
@@ -31,61 +43,129 @@ ASK_AFTER = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 """Seconds after a write to SQLite's log until it may be a commit that others see; a long transaction writes earlier."""
 
 
-def wait(seconds: float, is_over: Callable[[], bool]) -> None:
-    """Return after `seconds`, or earlier if another connection committed, or `is_over`. Raises django.db.Error."""
-    deadline = time.monotonic() + seconds
-    changed = _listen if connection.vendor == "postgresql" else _watch
-    while not is_over():
-        left = deadline - time.monotonic()
-        if left <= 0 or changed(min(SLICE, left)):
-            return
+class Wakeup(ABC):
+    """The wake-ups of one process that serves these queues."""
+
+    def __init__(self, queues: list[str]) -> None:
+        self.queues = queues
+
+    def wait(self, seconds: float, is_over: Callable[[], bool]) -> None:
+        """Return after `seconds`, or earlier if there may be work, or `is_over`. Raises django.db.Error."""
+        deadline = time.monotonic() + seconds
+        self.prepare()
+        while not is_over():
+            left = deadline - time.monotonic()
+            if left <= 0 or self.changed(min(SLICE, left)):
+                return
+
+    def prepare(self) -> None:
+        """Get ready to hear."""
+        connection.ensure_connection()
+
+    @abstractmethod
+    def changed(self, seconds: float) -> bool:
+        """Return whether there may be work that was not there before; wait for it at most so long."""
+
+    def pass_on(self) -> None:  # noqa: B027 - where each cluster hears for itself there is nothing to do
+        """Rouse other clusters: there is more than this one can claim."""
+
+    def step_down(self) -> None:  # noqa: B027 - likewise
+        """Let another cluster hear of new tasks: this one is busy."""
 
 
-_listening_on: Any = None
+class PostgreSQLWakeup(Wakeup):
+    """LISTEN, and a lock for the right to hear of every new task."""
+
+    def __init__(self, queues: list[str]) -> None:
+        super().__init__(queues)
+        self._connection: Any = None
+        self._hears_all = False
+        self._passed_on_at = 0.0
+        self._missed = False
+
+    def prepare(self) -> None:
+        """Listen, on a new connection; try to become the one that hears of every new task."""
+        super().prepare()
+        raw: Any = connection.connection
+        if raw is not self._connection:
+            self._execute(f"LISTEN {MORE}")
+            self._connection, self._hears_all = raw, False
+        if not self._hears_all:
+            ((self._hears_all,),) = self._execute(f"SELECT pg_try_advisory_lock({self._lock})")
+            if self._hears_all:
+                self._execute(f"LISTEN {CHANNEL}")
+                self._missed = True  # what was committed before is not notified
+
+    def changed(self, seconds: float) -> bool:
+        """Wait for a notification."""
+        if self._missed:
+            self._missed = False
+            return True
+        with connection.wrap_database_errors:
+            heard = self._connection.notifies(timeout=seconds, stop_after=1)  # all that have come, not one at a time
+            return bool(list(heard))
+
+    def pass_on(self) -> None:
+        """Notify the clusters that did not hear."""
+        if self._hears_all and time.monotonic() - self._passed_on_at > PASS_ON_EVERY:
+            self._execute(f"NOTIFY {MORE}")
+            self._passed_on_at = time.monotonic()
+
+    def step_down(self) -> None:
+        """Give the lock back."""
+        if self._hears_all and self._connection is connection.connection:
+            self._execute(f"UNLISTEN {CHANNEL}")
+            self._execute(f"SELECT pg_advisory_unlock({self._lock})")
+        self._hears_all = False
+
+    @property
+    def _lock(self) -> str:
+        group = ",".join(sorted(self.queues))
+        return f"{zlib.crc32(CHANNEL.encode()) - 2**31}, {zlib.crc32(group.encode()) - 2**31}"
+
+    def _execute(self, statement: str) -> list[Any]:
+        with connection.cursor() as cursor:
+            cursor.execute(statement)
+            return cursor.fetchall() if cursor.description else []
 
 
-def _listen(seconds: float) -> bool:
-    global _listening_on
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    with connection.wrap_database_errors:
-        if raw is not _listening_on:
-            raw.execute(f"LISTEN {CHANNEL}")
-            _listening_on = raw
-            return True  # what was committed before is not notified
-        return bool(list(raw.notifies(timeout=seconds, stop_after=1)))  # all that have come, not one at a time
+class SQLiteWakeup(Wakeup):
+    """The write-ahead log, and `PRAGMA data_version`."""
+
+    def __init__(self, queues: list[str]) -> None:
+        super().__init__(queues)
+        self._seen: tuple[object, int] = (None, 0)
+
+    def changed(self, seconds: float) -> bool:
+        """Wait for a commit of another connection."""
+        deadline = time.monotonic() + seconds
+        path = Path(connection.settings_dict["NAME"])
+        while not self._is_data_new():
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            if (log := _log_of(path)) is None:
+                time.sleep(min(left, ASK_AFTER[-1]))
+            elif log.is_written(left):
+                for pause in ASK_AFTER:
+                    time.sleep(pause)
+                    if self._is_data_new():
+                        return True
+        return True
+
+    def _is_data_new(self) -> bool:
+        """Return whether another connection has committed since the last call; True also on a new connection."""
+        raw: Any = connection.connection
+        with connection.wrap_database_errors:
+            version = raw.execute("PRAGMA data_version").fetchone()[0]
+        is_new = (raw, version) != self._seen
+        self._seen = (raw, version)
+        return is_new
 
 
-_data_version: tuple[object, int] = (None, 0)
-
-
-def _watch(seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    path = Path(connection.settings_dict["NAME"])
-    while not _is_data_new():
-        left = deadline - time.monotonic()
-        if left <= 0:
-            return False
-        if (log := _log_of(path)) is None:
-            time.sleep(min(left, ASK_AFTER[-1]))
-        elif log.is_written(left):
-            for pause in ASK_AFTER:
-                time.sleep(pause)
-                if _is_data_new():
-                    return True
-    return True
-
-
-def _is_data_new() -> bool:
-    """Return whether another connection has committed since the last call; True also on a new connection."""
-    global _data_version
-    connection.ensure_connection()
-    raw: Any = connection.connection
-    with connection.wrap_database_errors:
-        version = raw.execute("PRAGMA data_version").fetchone()[0]
-    is_new = (raw, version) != _data_version
-    _data_version = (raw, version)
-    return is_new
+def wakeup_for(queues: list[str]) -> Wakeup:
+    """Return the wake-ups of the database in use."""
+    return (PostgreSQLWakeup if connection.vendor == "postgresql" else SQLiteWakeup)(queues)
 
 
 class _Log:

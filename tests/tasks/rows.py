@@ -113,6 +113,11 @@ def at_the_same_time(count: int, act: Callable[[], Any]) -> list[Any]:
         return list(threads.map(begin, range(count)))
 
 
+def in_another_thread(act: Callable[[], Any]) -> Any:
+    """What `act` returns to a thread with a connection of its own."""
+    return at_the_same_time(1, act)[0]
+
+
 def _read(row: Any) -> Any:
     row.refresh_from_db()
     return row

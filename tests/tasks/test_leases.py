@@ -560,7 +560,7 @@ def test_leases_of_a_cluster_that_has_no_row_any_more_are_taken():
 
 def test_the_lease_time_is_a_setting(settings):
     settings.TASKS_LEASE = 60
-    rows.claimed(holder=rows.cluster_row(heartbeat_age=50))
+    rows.claimed(holder=rows.cluster_row(heartbeat_age=40))
     assert leases.rescue_dead_clusters() == 0
     settings.TASKS_LEASE = 40
     assert leases.rescue_dead_clusters() == 1

@@ -10,22 +10,34 @@ import pytest
 from django.db import connection
 
 from tasks import wakeup
+from tasks.wakeup import Wakeup, wakeup_for
+from tests.tasks.rows import in_another_thread
 from tests.work import tasks as work
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+only_postgresql = pytest.mark.skipif(
+    connection.vendor != "postgresql", reason="on SQLite each process sees the file for itself"
+)
 
-def waited(seconds: float, is_over=lambda: False) -> float:
+
+def waited(ear: Wakeup, seconds: float, is_over=lambda: False) -> float:
     began = time.monotonic()
-    wakeup.wait(seconds, is_over)
+    ear.wait(seconds, is_over)
     return time.monotonic() - began
 
 
-@pytest.fixture
-def settled():
+def settled(queues: list[str]) -> Wakeup:
     """Past the first look, which never waits: what was committed before it is not known."""
-    while waited(0.05) < 0.05:
+    ear = wakeup_for(queues)
+    while waited(ear, 0.05) < 0.05:
         continue
+    return ear
+
+
+@pytest.fixture
+def ear(transactional_db) -> Wakeup:
+    return settled(["default", "mail"])
 
 
 def enqueue_soon() -> threading.Thread:
@@ -38,35 +50,89 @@ def enqueue_soon() -> threading.Thread:
     return timer
 
 
-def test_an_enqueue_ends_the_wait(settled):
+def test_an_enqueue_ends_the_wait(ear):
     timer = enqueue_soon()
-    assert 0.15 < waited(10) < 5
+    assert 0.15 < waited(ear, 10) < 5
     timer.join()
 
 
-def test_nothing_ends_the_wait_but_its_time(settled):
-    assert 0.3 <= waited(0.3) < 2
+def test_nothing_ends_the_wait_but_its_time(ear):
+    assert 0.3 <= waited(ear, 0.3) < 2
 
 
-def test_a_drain_ends_the_wait(settled):
-    assert waited(10, is_over=lambda: True) < 1
+def test_a_drain_ends_the_wait(ear):
+    assert waited(ear, 10, is_over=lambda: True) < 1
 
 
-def test_a_new_connection_does_not_wait_for_what_it_may_have_missed(settled):
+def test_a_new_connection_does_not_wait_for_what_it_may_have_missed(ear):
     connection.close()
-    assert waited(10) < 5
+    assert waited(ear, 10) < 5
+
+
+def test_a_wait_without_news_uses_next_to_no_cpu(ear):
+    began = time.process_time()
+    waited(ear, 2)
+    assert time.process_time() - began < 0.1
 
 
 @pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL notifies; there is no file to watch")
-def test_the_file_is_watched_on_linux_and_asked_about_often_elsewhere(settled, monkeypatch):
+def test_the_file_is_watched_on_linux_and_asked_about_often_elsewhere(ear, monkeypatch):
     assert wakeup._log_of(Path(connection.settings_dict["NAME"])) is not None
     monkeypatch.setattr(wakeup, "_log_of", lambda path: None)
     timer = enqueue_soon()
-    assert 0.15 < waited(10) < 5
+    assert 0.15 < waited(ear, 10) < 5
     timer.join()
 
 
-def test_a_wait_without_news_uses_next_to_no_cpu(settled):
-    began = time.process_time()
-    waited(2)
-    assert time.process_time() - began < 0.1
+# One cluster of several hears ----------------------------------------------------------------------------------------
+
+
+def hears(queues: list[str]) -> bool:
+    """Whether another cluster that serves these queues is roused by a new task."""
+
+    def listen() -> bool:
+        other = settled(queues)
+        timer = enqueue_soon()
+        woken = waited(other, 0.8) < 0.7
+        timer.join()
+        return woken
+
+    return in_another_thread(listen)
+
+
+@only_postgresql
+def test_of_the_clusters_with_the_same_queues_one_hears_and_others_with_other_queues_do_too(ear):
+    assert hears(["mail", "default"]) is False
+    assert hears(["maintenance"]) is True
+
+
+@only_postgresql
+def test_a_busy_cluster_lets_another_one_hear(ear):
+    ear.step_down()
+    assert hears(["default", "mail"]) is True
+    assert waited(ear, 10) < 5  # it hears again, and looks for what it missed
+
+
+@only_postgresql
+def test_a_cluster_whose_connection_is_gone_lets_another_one_hear(ear):
+    connection.close()
+    assert hears(["default", "mail"]) is True
+
+
+@only_postgresql
+def test_the_word_is_passed_on_to_clusters_that_do_not_hear(ear):
+    def listen() -> float:
+        other = settled(["default", "mail"])
+        ready.set()
+        return waited(other, 10)
+
+    ready = threading.Event()
+    passer = threading.Thread(target=lambda: (ready.wait(10), time.sleep(0.2)))  # the other one is in its wait by then
+    passer.start()
+    results: list[float] = []
+    listener = threading.Thread(target=lambda: results.append(in_another_thread(listen)))
+    listener.start()
+    passer.join()
+    ear.pass_on()
+    listener.join()
+    assert results[0] < 5
