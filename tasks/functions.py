@@ -140,18 +140,9 @@ def stored_arguments(task: TaskFunction[P, Any], args: Sequence[Any], kwargs: Ma
     except TypeError as error:
         raise TypeError(f"{task.module_path}: {error}") from None
 
-    def stored(value: Any, name: Callable[[], str]) -> str:
-        try:
-            return to_json(value)
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{task.module_path}: argument {name()!r} cannot be stored: {error}") from None
-
-    def name_of(position: int) -> str:
-        names = list(signature.parameters)
-        return names[min(position, len(names) - 1)]
-
-    positional = [stored(value, lambda position=position: name_of(position)) for position, value in enumerate(args)]
-    named = [f"{to_json(name)}: {stored(value, lambda name=name: name)}" for name, value in kwargs.items()]
+    names = list(signature.parameters)
+    positional = [_stored(task, names[min(at, len(names) - 1)], value) for at, value in enumerate(args)]
+    named = [f"{to_json(name)}: {_stored(task, name, value)}" for name, value in kwargs.items()]
     texts = f"[{', '.join(positional)}]", f"{{{', '.join(named)}}}"
     size = sum(len(text.encode()) for text in texts)
     if size > settings.TASKS_MAX_PAYLOAD:
@@ -160,6 +151,13 @@ def stored_arguments(task: TaskFunction[P, Any], args: Sequence[Any], kwargs: Ma
             "(TASKS_MAX_PAYLOAD). Store the data and pass its id."
         )
     return texts
+
+
+def _stored(task: TaskFunction[P, Any], name: str, value: Any) -> str:
+    try:
+        return to_json(value)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{task.module_path}: argument {name!r} cannot be stored: {error}") from None
 
 
 def to_json(value: Any) -> str:

@@ -190,8 +190,8 @@ def cancel_requests(cluster_id: uuid.UUID) -> list[tuple[int, str, float]]:
     """Return id, worker and seconds since the request, of this cluster's running tasks that somebody cancelled."""
     running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
     age = models.ExpressionWrapper(Now() - F("cancel_requested_at"), output_field=models.DurationField())
-    requested = running.filter(cancel_requested_at__isnull=False).annotate(age=age)
-    return [(task.pk, task.worker_ids[-1], task.age.total_seconds()) for task in requested]
+    requested = running.filter(cancel_requested_at__isnull=False).values_list("pk", "worker_ids", age)
+    return [(task_id, worker_ids[-1], waited.total_seconds()) for task_id, worker_ids, waited in requested]
 
 
 def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozenset[str] = frozenset()) -> int:

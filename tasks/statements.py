@@ -118,7 +118,7 @@ _INSERT = """
     ON CONFLICT DO NOTHING
     RETURNING id, enqueued_at"""
 
-Row = Sequence[Any]
+Row = tuple[Any, ...]
 
 
 def claim(
@@ -162,7 +162,7 @@ def succeed_and_start(
         next_id, next_lease_id, worker_id = started
         given = [kept, value, task_id, lease_id, worker_id, next_id, next_lease_id]
         ((count, *row),) = _execute(_both(is_durable), given)
-        return bool(count), row if row[0] is not None else None
+        return bool(count), tuple(row) if row[0] is not None else None
     with transaction.atomic():
         return succeed(*ended), start(*started)
 
@@ -205,7 +205,8 @@ def _execute(sql: str, params: Sequence[Any]) -> list[Row]:
     """Run a statement and return its rows; raises django.db.Error."""
     connection.ensure_connection()
     raw: Any = _cursor() if connection.vendor == "postgresql" else connection.create_cursor()
-    with connection._prepare_cursor(raw) as cursor:  # Django's wrapper: its errors, its log, its execute_wrapper
+    wrapped: Any = connection
+    with wrapped._prepare_cursor(raw) as cursor:  # Django's: its errors, its log, its execute_wrapper
         cursor.execute(sql, params)
         return cursor.fetchall()
 
@@ -219,7 +220,7 @@ def _cursor() -> Any:
 def _prepared() -> type:
     import psycopg
 
-    class Prepared(psycopg.Cursor):  # type: ignore[type-arg] # its row type is the connection's
+    class Prepared(psycopg.Cursor[Any]):
         """A cursor whose statements are parsed and planned once in a connection."""
 
         def execute(self, query: Any, params: Any = None, **_options: Any) -> Any:

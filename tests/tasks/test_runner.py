@@ -23,6 +23,7 @@ from django_tasks.signals import task_finished, task_started
 from tasks import runner
 from tasks.backend import DatabaseBackend
 from tasks.models import Task, TaskError
+from tasks.worker import Worker
 from tests.tasks import rows
 from tests.work import tasks as work
 from tests.work.models import Effect
@@ -47,11 +48,11 @@ def seconds_from_now(task: Task) -> float:
 
 
 @pytest.fixture
-def worker(monkeypatch) -> type[runner.Worker]:
+def worker(monkeypatch) -> type[Worker]:
     """This process as its cluster sees it; what a test sets is undone."""
     for name in ("is_draining", "announce_busy", "announce", "give_up"):
-        monkeypatch.setattr(runner.Worker, name, getattr(runner.Worker, name))
-    return runner.Worker
+        monkeypatch.setattr(Worker, name, getattr(Worker, name))
+    return Worker
 
 
 @pytest.fixture
@@ -83,7 +84,7 @@ def take_over(task_result) -> None:
 
 def test_a_function_that_returns_is_successful():
     task = attempt(work.add.enqueue(2, b=3))
-    assert (task.status, task.return_value, task.attempts, task.worker_ids) == ("SUCCESSFUL", 5, 1, [runner.Worker.id])
+    assert (task.status, task.return_value, task.attempts, task.worker_ids) == ("SUCCESSFUL", 5, 1, [Worker.id])
     assert (task.lease_id, task.cluster_id, task.leased_at) == (None, None, None)
     assert task.enqueued_at <= task.started_at <= task.finished_at
     assert rows.errors_of(task) == []
@@ -134,7 +135,7 @@ def test_an_exception_is_kept_with_the_traceback_of_the_function_only():
     task = attempt(work.fail.enqueue("no luck"))
     error = TaskError.objects.get(task=task)
     assert (error.attempt, error.kind, error.exception_path) == (1, "exception", "builtins.ValueError")
-    assert (error.message, error.worker_id) == ("no luck", runner.Worker.id)
+    assert (error.message, error.worker_id) == ("no luck", Worker.id)
     lines = error.traceback.splitlines()
     assert lines[0] == "Traceback (most recent call last):"
     assert 'tests/work/tasks.py", line' in lines[1]
@@ -492,7 +493,7 @@ def test_a_path_that_is_not_registered_is_never_imported():
 
 def the_database_swallows_the_answer(once_for: str):
     """Let the first statement with this text be committed and its answer get lost."""
-    lost = []
+    lost: list[str] = []
 
     def wrapper(execute, sql, params, many, context):
         answer = execute(sql, params, many, context)
