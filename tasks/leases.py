@@ -24,6 +24,7 @@ from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
 from tasks import statements
+from tasks.driver import Row
 from tasks.exceptions import LeaseLost, WorkerLost
 from tasks.functions import retention_of
 from tasks.models import NOT_LEASED, Cluster, Task, TaskError, given_up
@@ -234,11 +235,12 @@ def sign_off(cluster_id: uuid.UUID) -> None:
     Cluster.objects.filter(pk=cluster_id).delete()
 
 
-def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: statements.Row | None) -> Attempt | None:
+def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: Row | None) -> Attempt | None:
     if row is None:
         return None
     path, args, kwargs, number, max_attempts = row
-    return Attempt(task_id, lease_id, worker_id, path, json.loads(args), json.loads(kwargs), number, max_attempts)
+    both = json.loads(args), json.loads(kwargs)
+    return Attempt(task_id, lease_id, worker_id, path, *both, int(number), int(max_attempts))
 
 
 def _ended(attempt: Attempt, value: str) -> tuple[int, uuid.UUID, str, float]:

@@ -1,11 +1,11 @@
 """The statements that run for each task, as SQL compiled once. `tasks.leases` gives them their meaning.
 
 Django builds a statement in a fifth of a millisecond, longer than the database needs for it, so claim, start, succeed
-and bulk insert are written here. What is rare is left to the ORM. Where the two databases differ:
+and bulk insert are written here, and `tasks.driver` runs them. What is rare is left to the ORM. Where the two databases
+differ:
 
 - PostgreSQL takes rows with SKIP LOCKED, in one statement. SQLite has one writer at a time: it looks first, which needs
   no lock, and then takes what it saw and what is still there.
-- PostgreSQL prepares them on the server: a cursor that binds there, unlike Django's.
 - PostgreSQL waits for the disk at each commit. A claim and a start mark need not survive the server, only the worker,
   and are committed without that wait (`synchronous_commit`): if the server crashes, they never were, and neither lets
   an attempt begin twice under one lease. An outcome is waited for unless the caller knows that another follows at once.
@@ -20,12 +20,14 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import connection
+
+from tasks.driver import Row, Statement, run_together
 
 _DIALECTS = {
     "postgresql": {
         "now": "statement_timestamp()",
-        "later": "statement_timestamp() + %s * interval '1 second'",
+        "later": "statement_timestamp() + %s::float8 * interval '1 second'",
         "append_worker": "worker_ids || to_jsonb(%s::text)",
         "value": "%s::jsonb",
         "quick": "(SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND",
@@ -118,8 +120,6 @@ _INSERT = """
     ON CONFLICT DO NOTHING
     RETURNING id, enqueued_at"""
 
-Row = tuple[Any, ...]
-
 
 def claim(
     cluster_id: uuid.UUID, lease_id: uuid.UUID, limit: int, queues: Iterable[str], task_paths: Iterable[str]
@@ -127,27 +127,27 @@ def claim(
     """Lease the next rows; return id, task_path, priority, run_after of each, in no order."""
     if connection.vendor == "postgresql":
         given = [list(queues), list(task_paths), limit, limit, lease_id, cluster_id]
-        return _execute(_compiled(_CLAIM_POSTGRESQL), given)
+        return _compiled(_CLAIM_POSTGRESQL).run(given)
     look = [json.dumps(list(queues)), json.dumps(list(task_paths)), limit, limit]
-    ids = [row[0] for row in _execute(_compiled(_LOOK_SQLITE), look)]
-    return _execute(_compiled(_TAKE_SQLITE), [lease_id.hex, cluster_id.hex, json.dumps(ids)]) if ids else []
+    ids = [row[0] for row in _compiled(_LOOK_SQLITE).run(look)]
+    return _compiled(_TAKE_SQLITE).run([lease_id.hex, cluster_id.hex, json.dumps(ids)]) if ids else []
 
 
 def now() -> datetime:
     """Return the database's time."""
-    ((value,),) = _execute(_compiled("SELECT {now}"), [])
+    ((value,),) = _compiled("SELECT {now}").run([])
     return _time(value)
 
 
 def start(task_id: int, lease_id: uuid.UUID, worker_id: str) -> Row | None:
     """Start a claimed row; return task_path, args, kwargs, attempts, max_attempts; None if the lease is gone."""
-    rows = _execute(_compiled(_START), [worker_id, task_id, _uuid(lease_id)])
+    rows = _compiled(_START).run([worker_id, task_id, lease_id.hex])
     return rows[0] if rows else None
 
 
 def succeed(task_id: int, lease_id: uuid.UUID, value: str, kept: float) -> bool:
     """End a running row with the value, as JSON text, kept for so many seconds; False if the lease is gone."""
-    return bool(_execute(_compiled(_SUCCEED), [kept, value, task_id, _uuid(lease_id)]))
+    return bool(_compiled(_SUCCEED).run([kept, value, task_id, lease_id.hex]))
 
 
 def succeed_and_start(
@@ -157,14 +157,14 @@ def succeed_and_start(
 
     `is_durable`: on PostgreSQL, wait until the disk has the outcome.
     """
+    task_id, lease_id, value, kept = ended
+    next_id, next_lease_id, worker_id = started
+    end, begin = [kept, value, task_id, lease_id.hex], [worker_id, next_id, next_lease_id.hex]
     if connection.vendor == "postgresql":
-        task_id, lease_id, value, kept = ended
-        next_id, next_lease_id, worker_id = started
-        given = [kept, value, task_id, lease_id, worker_id, next_id, next_lease_id]
-        ((count, *row),) = _execute(_both(is_durable), given)
-        return bool(count), tuple(row) if row[0] is not None else None
-    with transaction.atomic():
-        return succeed(*ended), start(*started)
+        ((count, *row),) = _both(is_durable).run([*end, *begin])
+        return bool(int(count)), tuple(row) if row[0] is not None else None
+    succeeded, rows = run_together((_compiled(_SUCCEED), end), (_compiled(_START), begin))
+    return bool(succeeded), rows[0] if rows else None
 
 
 def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tuple[int, datetime]]:
@@ -181,58 +181,26 @@ def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tupl
         time = connection.ops.adapt_datetimefield_value(run_after)
         text = "[" + ",".join(f"[{args},{kwargs}]" for args, kwargs in calls) + "]"
         given = [path, queue, priority, max_attempts, time, key, text]
-    return [(row[0], _time(row[1])) for row in sorted(_execute(_compiled(_INSERT), given))]
+    return [(int(row[0]), _time(row[1])) for row in sorted(_compiled(_INSERT).run(given))]
 
 
 @cache
-def _compiled_for(vendor: str, statement: str, **parts: str) -> str:
+def _compiled_for(vendor: str, statement: str, **parts: str) -> Statement:
     dialect = _DIALECTS[vendor] | {"waits": "status = 'READY' AND lease_id IS NULL"} | parts
-    return statement.format(**dialect, lines=_LINES.format(**dialect))
+    return Statement(statement.format(**dialect, lines=_LINES.format(**dialect)))
 
 
-def _compiled(statement: str) -> str:
+def _compiled(statement: str) -> Statement:
     return _compiled_for(connection.vendor, statement)
 
 
 @cache
-def _both(is_durable: bool) -> str:
+def _both(is_durable: bool) -> Statement:
     parts = {"quick": ""} if is_durable else {}
-    succeed, start = (_compiled_for("postgresql", statement, **parts) for statement in (_SUCCEED, _START))
+    succeed, start = (_compiled_for("postgresql", statement, **parts).sql for statement in (_SUCCEED, _START))
     return _compiled_for("postgresql", _SUCCEED_AND_START_POSTGRESQL, succeed=succeed, start=start)
-
-
-def _execute(sql: str, params: Sequence[Any]) -> list[Row]:
-    """Run a statement and return its rows; raises django.db.Error."""
-    connection.ensure_connection()
-    raw: Any = _cursor() if connection.vendor == "postgresql" else connection.create_cursor()
-    wrapped: Any = connection
-    with wrapped._prepare_cursor(raw) as cursor:  # Django's: its errors, its log, its execute_wrapper
-        cursor.execute(sql, params)
-        return cursor.fetchall()
-
-
-def _cursor() -> Any:
-    with connection.wrap_database_errors:
-        return _prepared()(connection.connection)
-
-
-@cache
-def _prepared() -> type:
-    import psycopg
-
-    class Prepared(psycopg.Cursor[Any]):
-        """A cursor whose statements are parsed and planned once in a connection."""
-
-        def execute(self, query: Any, params: Any = None, **_options: Any) -> Any:
-            return super().execute(query, params, prepare=True)
-
-    return Prepared
 
 
 def _time(value: Any) -> datetime:
     time = value if isinstance(value, datetime) else datetime.fromisoformat(value)
     return time if time.tzinfo else time.replace(tzinfo=UTC)
-
-
-def _uuid(value: uuid.UUID) -> Any:
-    return value if connection.vendor == "postgresql" else value.hex

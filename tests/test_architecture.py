@@ -23,6 +23,7 @@ LEVELS = {
     "tasks.cleanup": 3,
     "tasks.worker": 2,
     "tasks.housekeeper": 4,
+    "tasks.driver": 0,
     "tasks.outage": 0,
     "tasks.context": 3,
     "tasks.runner": 3,

@@ -1,0 +1,123 @@
+"""Runs a compiled statement with the database's driver itself where that is safe, otherwise with Django's cursor.
+
+Around a statement that takes 0.05 ms, Django's cursor and psycopg's take 0.2 ms. On SQLite the driver's connection is
+used as it is. On PostgreSQL the statement is prepared once for each connection and run through libpq
+(https://www.psycopg.org/psycopg3/docs/api/pq.html), unless Django has a transaction open, of which libpq does not know.
+Where somebody listens (`execute_wrapper`, the log of queries with DEBUG), each statement goes through Django's cursor.
+"""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
+
+Row = tuple[Any, ...]
+
+PREPARE_AGAIN = (b"26000", b"0A000")
+"""SQLSTATE of a statement that somebody deallocated, or whose columns a migration has changed."""
+
+_numbers = itertools.count()
+
+
+class Statement:
+    """SQL, with %s for a parameter and %% for a percent sign. On PostgreSQL each parameter needs a cast or a column."""
+
+    def __init__(self, sql: str) -> None:
+        self.sql = " ".join(sql.split())
+        self._for_sqlite = self.sql.replace("%s", "?").replace("%%", "%")
+        parts = self.sql.split("%s")
+        numbered = [f"{part}${number}" for number, part in enumerate(parts[:-1], 1)]
+        self._for_libpq = "".join([*numbered, parts[-1]]).replace("%%", "%").encode()
+        self._name = b""
+        self._prepared_on: weakref.ref[Any] | None = None
+
+    def run(self, params: Sequence[Any]) -> list[Row]:
+        """Return the rows; numbers in them may be text. Raises django.db.Error."""
+        database, is_heard = _database()
+        if is_heard:
+            return self._run_with_django(database, params)
+        if database.vendor == "sqlite":
+            with database.wrap_database_errors:
+                return database.connection.execute(self._for_sqlite, params).fetchall()
+        if database.in_atomic_block or any(isinstance(param, list) for param in params):
+            return self._run_with_django(database, params)
+        with database.wrap_database_errors:
+            return self._run_with_libpq(database.connection, params)
+
+    def _run_with_django(self, database: Any, params: Sequence[Any]) -> list[Row]:
+        with database.cursor() as cursor:
+            cursor.execute(self.sql, params)
+            return cursor.fetchall()
+
+    def _run_with_libpq(self, connection: Any, params: Sequence[Any]) -> list[Row]:
+        from psycopg import OperationalError, pq
+        from psycopg.errors import error_from_result
+
+        libpq, given = connection.pgconn, [_text(param) for param in params]
+        result = self._prepare(connection)
+        if result is None:
+            result = libpq.exec_prepared(self._name, given)
+            if result.error_field(pq.DiagnosticField.SQLSTATE) in PREPARE_AGAIN:
+                self._prepared_on = None
+                result = self._prepare(connection) or libpq.exec_prepared(self._name, given)
+        if result.status == pq.ExecStatus.TUPLES_OK:
+            return [
+                tuple(_read(result.get_value(row, column)) for column in range(result.nfields))
+                for row in range(result.ntuples)
+            ]
+        if libpq.status != pq.ConnStatus.OK:
+            raise OperationalError(libpq.error_message.decode(errors="replace"))
+        raise error_from_result(result)
+
+    def _prepare(self, connection: Any) -> Any:
+        """Prepare the statement if this connection does not have it; return the result if that fails."""
+        from psycopg import pq
+
+        if self._prepared_on is not None and self._prepared_on() is connection:
+            return None
+        self._name = f"steward_{next(_numbers)}".encode()
+        result = connection.pgconn.prepare(self._name, self._for_libpq)
+        if result.status != pq.ExecStatus.COMMAND_OK:
+            return result
+        self._prepared_on = weakref.ref(connection)
+        return None
+
+
+def run_together(*runs: tuple[Statement, Sequence[Any]]) -> list[list[Row]]:
+    """Run statements in one transaction; return the rows of each."""
+    database, is_heard = _database()
+    if is_heard or database.in_atomic_block or database.vendor != "sqlite":
+        with transaction.atomic():
+            return [statement.run(params) for statement, params in runs]
+    with database.wrap_database_errors:
+        database.connection.execute("BEGIN IMMEDIATE")
+        try:
+            rows = [statement.run(params) for statement, params in runs]
+            database.connection.execute("COMMIT")
+        except BaseException:
+            database.connection.execute("ROLLBACK")
+            raise
+        return rows
+
+
+def _database() -> tuple[Any, bool]:
+    """Return Django's connection, connected, and whether somebody listens to its statements."""
+    database: Any = connections[DEFAULT_DB_ALIAS]
+    if database.connection is None:
+        database.ensure_connection()
+    return database, bool(database.execute_wrappers or database.queries_logged)
+
+
+def _text(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    return (value.hex if isinstance(value, uuid.UUID) else str(value)).encode()
+
+
+def _read(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
