@@ -2,14 +2,13 @@
 
 Around a statement that takes 0.05 ms, Django's cursor and psycopg's take 0.2 ms. On SQLite the driver's connection is
 used as it is. On PostgreSQL the statement is prepared once for each connection and run through libpq
-(https://www.psycopg.org/psycopg3/docs/api/pq.html), unless Django has a transaction open, of which libpq does not know.
+(https://www.psycopg.org/psycopg3/docs/api/pq.html), unless Django is about to begin a transaction.
 Where somebody listens (`execute_wrapper`, the log of queries with DEBUG), each statement goes through Django's cursor.
 """
 
 from __future__ import annotations
 
 import itertools
-import uuid
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -20,6 +19,9 @@ Row = tuple[Any, ...]
 
 PREPARE_AGAIN = (b"26000", b"0A000")
 """SQLSTATE of a statement that somebody deallocated, or whose columns a migration has changed."""
+
+IDLE = 0
+"""psycopg.pq.TransactionStatus.IDLE: no transaction has begun."""
 
 _numbers = itertools.count()
 
@@ -44,8 +46,8 @@ class Statement:
         if database.vendor == "sqlite":
             with database.wrap_database_errors:
                 return database.connection.execute(self._for_sqlite, params).fetchall()
-        if database.in_atomic_block or any(isinstance(param, list) for param in params):
-            return self._run_with_django(database, params)
+        if database.in_atomic_block and database.connection.pgconn.transaction_status == IDLE:
+            return self._run_with_django(database, params)  # which begins the transaction first
         with database.wrap_database_errors:
             return self._run_with_libpq(database.connection, params)
 
@@ -114,9 +116,17 @@ def _database() -> tuple[Any, bool]:
 
 
 def _text(value: Any) -> bytes | None:
-    if value is None:
-        return None
-    return (value.hex if isinstance(value, uuid.UUID) else str(value)).encode()
+    """Return a parameter as PostgreSQL reads it: https://www.postgresql.org/docs/current/arrays.html for lists."""
+    match value:
+        case None:
+            return None
+        case str():
+            return value.encode()
+        case list():
+            quoted = (part.replace("\\", "\\\\").replace('"', '\\"') for part in value)
+            return ("{" + ",".join(f'"{part}"' for part in quoted) + "}").encode()
+        case _:
+            return str(value).encode()
 
 
 def _read(value: bytes | None) -> str | None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import nullcontext
+
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
+from tasks import statements
 from tasks.driver import Statement, run_together
-from tasks.models import Queue
+from tasks.models import Queue, Task
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -36,6 +40,17 @@ def test_a_statement_belongs_to_the_transaction_that_is_open():
         ADD.run(["mail"])
         transaction.set_rollback(True)
     assert names() == []
+
+
+def test_any_text_survives_the_way_through_a_list():
+    texts = ['"', "\\", '\\"', "{a,b}", "", "ü\n", "NULL", "%s %% $1"]
+    calls = [(f"[{json.dumps(text)}]", "{}") for text in texts]
+    for surroundings in (nullcontext(), transaction.atomic()):
+        with surroundings:
+            Queue.objects.count()  # the transaction, if there is one, has begun
+            statements.insert(["shop.tasks.ship", 'o\'clock "5"', 0, 5, None, None], calls)
+    assert [task.args for task in Task.objects.order_by("pk")] == [[text] for text in texts] * 2
+    assert {task.queue_name for task in Task.objects.all()} == {'o\'clock "5"'}
 
 
 def test_an_error_is_one_of_django_and_the_connection_works_on():
