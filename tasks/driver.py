@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -35,11 +36,11 @@ class Statement:
         parts = self.sql.split("%s")
         numbered = [f"{part}${number}" for number, part in enumerate(parts[:-1], 1)]
         self._for_libpq = "".join([*numbered, parts[-1]]).replace("%%", "%").encode()
-        self._name = b""
-        self._prepared_on: weakref.ref[Any] | None = None
+        self._names: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
+        """What it is called in each connection that has it; each thread has a connection of its own."""
 
     def run(self, params: Sequence[Any]) -> list[Row]:
-        """Return the rows; numbers in them may be text. Raises django.db.Error."""
+        """Return the rows, JSON as text. Raises django.db.Error."""
         database, is_heard = _database()
         if is_heard:
             return self._run_with_django(database, params)
@@ -61,33 +62,31 @@ class Statement:
         from psycopg.errors import error_from_result
 
         libpq, given = connection.pgconn, [_text(param) for param in params]
-        result = self._prepare(connection)
-        if result is None:
-            result = libpq.exec_prepared(self._name, given)
-            if result.error_field(pq.DiagnosticField.SQLSTATE) in PREPARE_AGAIN:
-                self._prepared_on = None
-                result = self._prepare(connection) or libpq.exec_prepared(self._name, given)
+        result = self._run_prepared(connection, given)
+        if result.error_field(pq.DiagnosticField.SQLSTATE) in PREPARE_AGAIN:
+            del self._names[connection]
+            result = self._run_prepared(connection, given)
         if result.status == pq.ExecStatus.TUPLES_OK:
+            readers = [_READERS.get(result.ftype(column), bytes.decode) for column in range(result.nfields)]
             return [
-                tuple(_read(result.get_value(row, column)) for column in range(result.nfields))
+                tuple(_read(result.get_value(row, column), reader) for column, reader in enumerate(readers))
                 for row in range(result.ntuples)
             ]
         if libpq.status != pq.ConnStatus.OK:
             raise OperationalError(libpq.error_message.decode(errors="replace"))
         raise error_from_result(result)
 
-    def _prepare(self, connection: Any) -> Any:
-        """Prepare the statement if this connection does not have it; return the result if that fails."""
+    def _run_prepared(self, connection: Any, params: list[bytes | None]) -> Any:
         from psycopg import pq
 
-        if self._prepared_on is not None and self._prepared_on() is connection:
-            return None
-        self._name = f"steward_{next(_numbers)}".encode()
-        result = connection.pgconn.prepare(self._name, self._for_libpq)
-        if result.status != pq.ExecStatus.COMMAND_OK:
-            return result
-        self._prepared_on = weakref.ref(connection)
-        return None
+        name = self._names.get(connection)
+        if name is None:
+            name = f"steward_{next(_numbers)}".encode()
+            result = connection.pgconn.prepare(name, self._for_libpq)
+            if result.status != pq.ExecStatus.COMMAND_OK:
+                return result
+            self._names[connection] = name
+        return connection.pgconn.exec_prepared(name, params)
 
 
 def run_together(*runs: tuple[Statement, Sequence[Any]]) -> list[list[Row]]:
@@ -129,5 +128,13 @@ def _text(value: Any) -> bytes | None:
             return str(value).encode()
 
 
-def _read(value: bytes | None) -> str | None:
-    return None if value is None else value.decode()
+def _read(value: bytes | None, reader: Callable[[bytes], Any]) -> Any:
+    return None if value is None else reader(value)
+
+
+def _read_time(value: bytes) -> datetime:
+    return datetime.fromisoformat(value.decode())
+
+
+_READERS: dict[int, Callable[[bytes], Any]] = {20: int, 21: int, 23: int, 1184: _read_time}
+"""From a type's number (int8, int2, int4, timestamptz) to what reads its text; all others stay text."""

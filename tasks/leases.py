@@ -239,8 +239,7 @@ def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: Row | None)
     if row is None:
         return None
     path, args, kwargs, number, max_attempts = row
-    both = json.loads(args), json.loads(kwargs)
-    return Attempt(task_id, lease_id, worker_id, path, *both, int(number), int(max_attempts))
+    return Attempt(task_id, lease_id, worker_id, path, json.loads(args), json.loads(kwargs), number, max_attempts)
 
 
 def _ended(attempt: Attempt, value: str) -> tuple[int, uuid.UUID, str, float]:

@@ -162,7 +162,7 @@ def succeed_and_start(
     end, begin = [kept, value, task_id, lease_id.hex], [worker_id, next_id, next_lease_id.hex]
     if connection.vendor == "postgresql":
         ((count, *row),) = _both(is_durable).run([*end, *begin])
-        return bool(int(count)), tuple(row) if row[0] is not None else None
+        return bool(count), tuple(row) if row[0] is not None else None
     succeeded, rows = run_together((_compiled(_SUCCEED), end), (_compiled(_START), begin))
     return bool(succeeded), rows[0] if rows else None
 
@@ -181,7 +181,7 @@ def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tupl
         time = connection.ops.adapt_datetimefield_value(run_after)
         text = "[" + ",".join(f"[{args},{kwargs}]" for args, kwargs in calls) + "]"
         given = [path, queue, priority, max_attempts, time, key, text]
-    return [(int(row[0]), _time(row[1])) for row in sorted(_compiled(_INSERT).run(given))]
+    return [(row[0], _time(row[1])) for row in sorted(_compiled(_INSERT).run(given))]
 
 
 @cache
