@@ -120,6 +120,8 @@ def validate_options(task: base.Task[Any, Any]) -> None:
     kept = task.retention
     if kept is not None and not (isinstance(kept, timedelta) and timedelta() <= kept <= LONGEST_RETENTION):
         refuse("retention", f"a timedelta from 0 to {LONGEST_RETENTION.days} days")
+    if inspect.isgeneratorfunction(task.func) or inspect.isasyncgenfunction(task.func):
+        raise InvalidTaskError(f"{task.module_path} is a generator: calling it would not run its body. Do not yield.")
     if task.atomic and inspect.iscoroutinefunction(task.func):
         refuse("atomic", "False for a coroutine, whose database work runs in another thread")
     names = task.sensitive if isinstance(task.sensitive, tuple | list | set | frozenset) else [None]
