@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from datetime import datetime
+from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -44,6 +44,8 @@ class DatabaseBackend(BaseTaskBackend):
 
     def validate_task(self, task: base.Task[Any, Any]) -> None:
         """Raise InvalidTaskError if the function or one of its options cannot be right."""
+        _check_priority(task.priority)
+        _check_run_after(task.run_after)
         super().validate_task(task)
         validate_options(task)
 
@@ -146,6 +148,25 @@ class DatabaseBackend(BaseTaskBackend):
         )
         object.__setattr__(result, "_return_value", row.return_value)
         return result
+
+
+def _check_priority(priority: Any) -> None:
+    """Refuse what Django would compare and fail at; what is out of range it refuses itself, with these words."""
+    is_whole = priority.is_integer() if isinstance(priority, float) else isinstance(priority, int)
+    if not is_whole or isinstance(priority, bool):
+        raise InvalidTaskError(
+            f"priority must be a whole number between {base.TASK_MIN_PRIORITY} and {base.TASK_MAX_PRIORITY}."
+        )
+
+
+def _check_run_after(run_after: Any) -> None:
+    """Refuse what is no time, and times that are none in another time zone, where a database or a page has them."""
+    if run_after is None:
+        return
+    if not isinstance(run_after, datetime):
+        raise InvalidTaskError("run_after must be an aware datetime.")
+    if not MINYEAR < run_after.year < MAXYEAR:
+        raise InvalidTaskError(f"run_after is {run_after}; allowed: the years {MINYEAR + 1} to {MAXYEAR - 1}.")
 
 
 def _key(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import date, datetime, timedelta, timezone
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -9,6 +12,10 @@ from django_tasks import task as django_task
 from django_tasks.exceptions import InvalidTaskError
 
 from tasks.functions import registry
+from tasks.models import Task
+from tests.work import tasks as work
+
+pytestmark = pytest.mark.django_db
 
 task: Any = django_task  # Any: it is called wrongly here, too
 
@@ -33,3 +40,48 @@ def test_a_generator_cannot_be_a_task(function):
     path = f"{HERE}.{function.__name__}"
     assert str(refusal.value) == f"{path} is a generator: calling it would not run its body. Do not yield."
     assert path not in registry
+
+
+# `using` -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "priority",
+    ["high", "1", math.nan, math.inf, -math.inf, True, Decimal(1), [1], 0.5, 10**400],
+    ids=lambda priority: repr(priority)[:20],
+)
+def test_a_priority_that_is_no_whole_number_is_refused(priority):
+    with pytest.raises(InvalidTaskError) as refusal:
+        work.add.using(priority=priority)
+    assert str(refusal.value) == "priority must be a whole number between -100 and 100."
+    with pytest.raises(InvalidTaskError):
+        task(priority=priority)(work.add.func)
+
+
+@pytest.mark.parametrize("run_after", ["2030-01-01T00:00Z", date(2030, 1, 1), timedelta(hours=1), 1893456000, True])
+def test_a_run_after_that_is_no_time_is_refused(run_after):
+    with pytest.raises(InvalidTaskError) as refusal:
+        work.add.using(run_after=run_after)
+    assert str(refusal.value) == "run_after must be an aware datetime."
+
+
+@pytest.mark.parametrize("year", [1, 9999])
+@pytest.mark.parametrize("hours", [-12, 0, 14])
+def test_a_run_after_that_is_no_time_in_another_zone_is_refused(year, hours):
+    there = datetime(year, 1, 1, tzinfo=timezone(timedelta(hours=hours)))
+    with pytest.raises(InvalidTaskError) as refusal:
+        work.add.using(run_after=there)
+    assert str(refusal.value) == f"run_after is {there}; allowed: the years 2 to 9998."
+
+
+@pytest.mark.parametrize("date_", [(2, 1, 1), (9998, 12, 31)])
+@pytest.mark.parametrize("hours", [-12, 14])
+def test_the_first_and_the_last_run_after_are_stored_and_read_back(date_, hours):
+    there = datetime(*date_, tzinfo=timezone(timedelta(hours=hours)))
+    result = work.add.using(run_after=there).enqueue(1)
+    assert Task.objects.get(pk=result.id).run_after == there
+
+
+def test_a_priority_may_be_a_float_without_a_fraction():
+    result = work.add.using(priority=50.0).enqueue(1)
+    assert Task.objects.get(pk=result.id).priority == 50
