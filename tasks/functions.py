@@ -28,6 +28,7 @@ T = TypeVar("T")
 DEFAULT_BACKOFF = exponential(base=5, cap=3600)
 MAX_ATTEMPTS = 1000
 MAX_KEY_LENGTH = 255
+MAX_PATH_LENGTH = 255
 LONGEST_RETENTION = timedelta(days=3650)
 MAX_DEPTH = 100
 """Lists and dicts within each other: far below what Python, SQLite and PostgreSQL can read back."""
@@ -107,6 +108,8 @@ def validate_options(task: base.Task[Any, Any]) -> None:
         given = getattr(task, option)
         raise InvalidTaskError(f"{task.module_path}: {option} is {given!r}; allowed: {allowed}.")
 
+    if len(task.module_path) > MAX_PATH_LENGTH:
+        raise InvalidTaskError(f"{task.module_path} is longer than {MAX_PATH_LENGTH} characters.")
     whole = isinstance(task.max_attempts, int) and not isinstance(task.max_attempts, bool)
     if not whole or not 1 <= task.max_attempts <= MAX_ATTEMPTS:
         refuse("max_attempts", f"a whole number from 1 to {MAX_ATTEMPTS}")

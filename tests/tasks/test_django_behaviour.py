@@ -42,6 +42,15 @@ def test_a_generator_cannot_be_a_task(function):
     assert path not in registry
 
 
+def test_a_path_that_its_column_cannot_hold_is_refused_where_it_is_declared():
+    def function() -> None: ...
+
+    function.__qualname__ = "f" * (255 - len(HERE))
+    with pytest.raises(InvalidTaskError) as refusal:
+        task(function)
+    assert str(refusal.value) == f"{HERE}.{function.__qualname__} is longer than 255 characters."
+
+
 # `using` -------------------------------------------------------------------------------------------------------------
 
 
