@@ -72,7 +72,9 @@ class TaskFunction(base.Task[P, T], Generic[P, T]):
 
     def __post_init__(self) -> None:
         base.Task.__post_init__(self)
-        registry.setdefault(self.module_path, self)
+        known = registry.get(self.module_path)
+        if known is None or known.func is not self.func:  # as for any name in a module, the later definition wins
+            registry[self.module_path] = self
 
     def enqueue_many(self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[base.TaskResult[T]]:
         """Enqueue one task for each call, in the caller's transaction, with few statements.

@@ -13,6 +13,7 @@ from django_tasks.exceptions import InvalidTaskError
 
 from tasks.functions import registry
 from tasks.models import Task
+from tasks.testing import run_enqueued
 from tests.work import tasks as work
 
 pytestmark = pytest.mark.django_db
@@ -28,6 +29,26 @@ def generator():
 
 async def async_generator():
     yield 1
+
+
+def defined_twice() -> str:
+    return "first"
+
+
+first = defined_twice
+
+
+def defined_twice() -> str:  # type: ignore[no-redef]  # the case here
+    return "second"
+
+
+@pytest.fixture(autouse=True)
+def _own_registry():
+    """What a test decorates is forgotten again."""
+    known = dict(registry)
+    yield
+    registry.clear()
+    registry.update(known)
 
 
 # What can be a task --------------------------------------------------------------------------------------------------
@@ -49,6 +70,16 @@ def test_a_path_that_its_column_cannot_hold_is_refused_where_it_is_declared():
     with pytest.raises(InvalidTaskError) as refusal:
         task(function)
     assert str(refusal.value) == f"{HERE}.{function.__qualname__} is longer than 255 characters."
+
+
+def test_of_two_functions_of_one_name_the_later_one_runs():
+    task(first)
+    later = task(defined_twice)
+    result = later.enqueue()
+    run_enqueued()
+    result.refresh()
+    assert result.return_value == "second"
+    assert later.get_result(result.id).task is later
 
 
 # `using` -------------------------------------------------------------------------------------------------------------
