@@ -11,7 +11,7 @@ import inspect
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from types import NoneType
 from typing import Any, Generic, ParamSpec, TypeVar
@@ -76,6 +76,10 @@ class TaskFunction(base.Task[P, T], Generic[P, T]):
         if known is None or known.func is not self.func:  # as for any name in a module, the later definition wins
             registry[self.module_path] = self
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the name and what `using` changes: the function and its policy are those of the release that reads."""
+        return _unpickled, (self.module_path, self.priority, self.queue_name, self.run_after, self.backend)
+
     def enqueue_many(self, calls: Iterable[Sequence[Any] | Mapping[str, Any]]) -> list[base.TaskResult[T]]:
         """Enqueue one task for each call, in the caller's transaction, with few statements.
 
@@ -91,6 +95,15 @@ class TaskFunction(base.Task[P, T], Generic[P, T]):
     def signature(self) -> inspect.Signature:
         """What the caller passes: the function's parameters without the context."""
         return _signature(self.func, self.takes_context)
+
+
+def _unpickled(
+    path: str, priority: int, queue_name: str, run_after: datetime | None, backend: str
+) -> TaskFunction[Any, Any]:
+    function = registry.get(path)
+    if function is None:
+        raise ValueError(f"{path}: there is no task function of this name (any more).")
+    return function.using(priority=priority, queue_name=queue_name, run_after=run_after, backend=backend)
 
 
 @cache

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from datetime import date, datetime, timedelta, timezone
+import pickle
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
@@ -21,6 +23,10 @@ pytestmark = pytest.mark.django_db
 task: Any = django_task  # Any: it is called wrongly here, too
 
 HERE = "tests.tasks.test_django_behaviour"
+
+
+def plain(number: int = 0) -> int:
+    return number
 
 
 def generator():
@@ -125,3 +131,28 @@ def test_the_first_and_the_last_run_after_are_stored_and_read_back(date_, hours)
 def test_a_priority_may_be_a_float_without_a_fraction():
     result = work.add.using(priority=50.0).enqueue(1)
     assert Task.objects.get(pk=result.id).priority == 50
+
+
+# Pickles and copies --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remake", [lambda given: pickle.loads(pickle.dumps(given)), copy.copy, copy.deepcopy])
+@pytest.mark.parametrize(
+    "changes", [{}, {"priority": 7, "queue_name": "mail", "run_after": datetime(2030, 1, 1, tzinfo=UTC)}]
+)
+def test_a_task_and_its_result_can_be_pickled_and_copied(remake, changes):
+    changed = work.once_for_each_user.using(**changes)
+    assert remake(changed) == changed
+    result = changed.enqueue(1)
+    again = remake(result)
+    assert again == result
+    again.refresh()
+    assert again.id == result.id
+
+
+def test_a_pickle_of_a_function_that_is_gone_names_it():
+    stored = pickle.dumps(task(plain))
+    del registry[f"{HERE}.plain"]
+    with pytest.raises(ValueError) as refusal:
+        pickle.loads(stored)
+    assert str(refusal.value) == f"{HERE}.plain: there is no task function of this name (any more)."
