@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import MAXYEAR, MINYEAR, datetime
 from typing import Any
 
@@ -133,7 +134,7 @@ class DatabaseBackend(BaseTaskBackend):
         if function is None:
             raise InvalidTaskError(f"{row.task_path}: there is no task function of this name (any more).")
         result: base.TaskResult[Any] = base.TaskResult(
-            task=function,
+            task=_as_enqueued(function, row),
             id=str(row.pk),
             status=base.TaskResultStatus(row.status),
             enqueued_at=row.enqueued_at,
@@ -179,6 +180,18 @@ def _key(task: TaskFunction[Any, Any], args: tuple[Any, ...], kwargs: Mapping[st
             f"allowed: 1 to {MAX_KEY_LENGTH} printable characters."
         )
     return key
+
+
+def _as_enqueued(function: TaskFunction[Any, Any], row: Any) -> TaskFunction[Any, Any]:
+    """Return the function with the options of this row; its `run_after` is known until the first attempt."""
+    run_after = None if row.attempts or row.run_after == row.enqueued_at else row.run_after
+    options = {"priority": row.priority, "queue_name": row.queue_name, "run_after": run_after}
+    if all(getattr(function, name) == value for name, value in options.items()):
+        return function
+    try:
+        return replace(function, **options)
+    except InvalidTaskError:  # the settings no longer have its queue
+        return function
 
 
 def _errors(row: Any) -> list[base.TaskError]:

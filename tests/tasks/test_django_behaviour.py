@@ -10,12 +10,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django_tasks import default_task_backend
 from django_tasks import task as django_task
 from django_tasks.exceptions import InvalidTaskError
 
 from tasks.functions import registry
 from tasks.models import Task
 from tasks.testing import run_enqueued
+from tests.tasks import rows
 from tests.work import tasks as work
 
 pytestmark = pytest.mark.django_db
@@ -156,3 +158,22 @@ def test_a_pickle_of_a_function_that_is_gone_names_it():
     with pytest.raises(ValueError) as refusal:
         pickle.loads(stored)
     assert str(refusal.value) == f"{HERE}.plain: there is no task function of this name (any more)."
+
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+
+TONIGHT = datetime(2999, 1, 1, 20, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("changes", [{}, {"priority": -7}, {"queue_name": "mail"}, {"run_after": TONIGHT}], ids=str)
+def test_a_result_that_is_read_again_is_the_one_that_enqueue_returned(changes):
+    changed = work.add.using(**changes)
+    result = changed.enqueue(1, b=2)
+    assert default_task_backend.get_result(result.id) == result
+    assert work.add.get_result(result.id).task == changed
+
+
+def test_a_result_whose_queue_is_gone_can_be_read():
+    row = rows.ready(queue_name="letters")
+    assert default_task_backend.get_result(str(row.pk)).task is work.add
