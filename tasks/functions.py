@@ -160,9 +160,11 @@ def stored_arguments(task: TaskFunction[P, Any], args: Sequence[Any], kwargs: Ma
     except TypeError as error:
         raise TypeError(f"{task.module_path}: {error}") from None
 
-    names = list(signature.parameters)
+    names = [
+        parameter.name for parameter in signature.parameters.values() if parameter.kind <= parameter.VAR_POSITIONAL
+    ]
     positional = [_stored(task, names[min(at, len(names) - 1)], value) for at, value in enumerate(args)]
-    named = [f"{to_json(name)}: {_stored(task, name, value)}" for name, value in kwargs.items()]
+    named = [f"{_stored(task, name, name)}: {_stored(task, name, value)}" for name, value in kwargs.items()]
     texts = f"[{', '.join(positional)}]", f"{{{', '.join(named)}}}"
     size = sum(len(text.encode()) for text in texts)
     if size > settings.TASKS_MAX_PAYLOAD:

@@ -177,3 +177,38 @@ def test_a_result_that_is_read_again_is_the_one_that_enqueue_returned(changes):
 def test_a_result_whose_queue_is_gone_can_be_read():
     row = rows.ready(queue_name="letters")
     assert default_task_backend.get_result(str(row.pk)).task is work.add
+
+
+# Arguments -----------------------------------------------------------------------------------------------------------
+
+
+def anything(*args: Any, **kwargs: Any) -> list[Any]:
+    return [args, kwargs]
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "message"),
+    [
+        (
+            (1, b""),
+            {},
+            "argument 'args' cannot be stored: a bytes is not JSON. Pass an id, a string or a number instead",
+        ),
+        (
+            (),
+            {"a": b""},
+            "argument 'a' cannot be stored: a bytes is not JSON. Pass an id, a string or a number instead",
+        ),
+        ((), {"a\x00": 1}, "argument 'a\\x00' cannot be stored: it has a NUL character, which PostgreSQL cannot store"),
+        (
+            (),
+            {"\ud800": 1},
+            "argument '\\ud800' cannot be stored: it has half of a surrogate pair, which is no character",
+        ),
+    ],
+)
+def test_what_cannot_be_stored_is_named_in_a_function_that_takes_anything(args, kwargs, message):
+    with pytest.raises((TypeError, ValueError)) as refusal:
+        task(anything).enqueue(*args, **kwargs)
+    assert str(refusal.value) == f"{HERE}.anything: {message}"
+    assert not Task.objects.exists()
