@@ -138,6 +138,8 @@ def validate_options(task: base.Task[Any, Any]) -> None:
     kept = task.retention
     if kept is not None and not (isinstance(kept, timedelta) and timedelta() <= kept <= LONGEST_RETENTION):
         refuse("retention", f"a timedelta from 0 to {LONGEST_RETENTION.days} days")
+    if task.name == "<lambda>":
+        raise InvalidTaskError(f"{task.module_path} has no name that a worker could look up. Use def.")
     if inspect.isgeneratorfunction(task.func) or inspect.isasyncgenfunction(task.func):
         raise InvalidTaskError(f"{task.module_path} is a generator: calling it would not run its body. Do not yield.")
     if task.atomic and inspect.iscoroutinefunction(task.func):

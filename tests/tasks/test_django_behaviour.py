@@ -197,6 +197,15 @@ def test_what_is_no_function_of_a_module_cannot_be_a_task(wrong):
     assert registry == known
 
 
+nameless = lambda: None  # noqa: E731 - the case here
+
+
+def test_a_lambda_of_a_module_cannot_be_a_task_since_others_have_its_name_too():
+    with pytest.raises(InvalidTaskError) as refusal:
+        task(nameless)
+    assert str(refusal.value) == f"{HERE}.<lambda> has no name that a worker could look up. Use def."
+
+
 def test_a_static_method_can_be_a_task():
     result = run(task(Thing.static).enqueue(1))
     assert (result.task.module_path, result.return_value) == (f"{HERE}.Thing.static", 2)
