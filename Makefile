@@ -11,7 +11,7 @@ DEPLOYED := ENV_FILE= DEBUG=0 SITE_URL=https://example.org EMAIL_URL=smtp://loca
   SECRET_KEY=$(shell $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-postgres test-browser chaos lint ci lock messages clean
+.PHONY: help run test test-postgres test-browser chaos bench bench-peers lint ci lock messages clean
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,18 @@ test-browser: .venv/development  ## End to end in Chromium, on SQLite and on Pos
 
 chaos: .venv/development  ## Kill processes and databases under load, print the table (CHAOS='conservation --tasks 2000')
 	$(PY) -m tests.chaos $(CHAOS)
+
+bench: .venv/development  ## Measure rates, latencies, costs on both databases (BENCH='drain pickup --database SQLite')
+	@$(PY) -m tests.benchmarks $(BENCH)
+
+bench-peers: .venv/development var/bench/peers/ready  ## The same beside other systems; needs POSTGRES_URL and REDIS_URL (BENCH='drain --systems celery-redis')
+	@$(PY) -m tests.benchmarks.peers $(BENCH)
+
+var/bench/peers/ready: tests/benchmarks/peers/requirements.txt
+	@echo "Installing the other systems in var/bench/peers ..."
+	@$(PYTHON) -m venv var/bench/peers
+	@var/bench/peers/bin/pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
 
 lint: .venv/development  ## Style, types, Django's own checks, migrations
 	$(BIN)/ruff check .

@@ -1,0 +1,11 @@
+"""The task that is measured: an int in, an int out."""
+
+from django_tasks import task
+
+from tests.benchmarks.page import page
+
+
+@task
+def noop(number: int) -> int:
+    page().mark(number)
+    return number

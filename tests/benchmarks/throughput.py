@@ -1,0 +1,119 @@
+"""How many tasks a second: of a backlog, beside rows that are in the way, by more clusters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from statistics import median
+
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from tasks.models import Queue, Task
+from tests.benchmarks import stage
+from tests.benchmarks.latency import pickups
+from tests.benchmarks.options import Figures, Options
+from tests.benchmarks.page import PLACES, page
+from tests.benchmarks.report import percentile
+from tests.benchmarks.tasks import noop
+
+MANY, VERY_MANY, FINISHED = 100_000, 1_000_000, 5_000_000
+
+
+def drain(options: Options) -> Iterator[Figures]:
+    """A backlog, then a cluster: from the first start to the last outcome."""
+    for _repeat in range(options.repeats or 3):
+        stage.fresh()
+        yield _drain(options.tasks, stage.Clusters(workers=options.workers))
+
+
+def _drain(count: int, clusters: stage.Clusters) -> Figures:
+    stage.fill(count)
+    stage.settle()
+    with clusters:
+        assert page().wait_for_the_first(min(count, 100), 60), "no task starts"
+        before = clusters.cpu()
+        stage.wait(count)
+        last = stage.until_finished(count)
+        used = clusters.cpu_since(before)
+    starts = page().starts(count)
+    figures = {
+        "tasks/s": count / (last.timestamp() - min(starts)),
+        "steady tasks/s": stage.steady_rate(starts),
+    }
+    return figures | {f"CPU ms a task: {role}": 1000 * seconds / count for role, seconds in used.items()}
+
+
+def scaling(options: Options) -> Iterator[Figures]:
+    """Two clusters of two workers beside one of four, in turns."""
+    for _repeat in range(options.repeats or 3):
+        rates = {}
+        for name, count, workers in (("one cluster of four", 1, 4), ("two clusters of two", 2, 2)):
+            stage.fresh()
+            troubles = stage.Troubles()
+            rates[name] = _drain(options.tasks, stage.Clusters(count, workers))["tasks/s"]
+            lines = troubles.lines()
+            rates[f"{name}, errors"] = len(lines)
+            rates[f"{name}, deadlocks"] = sum("deadlock" in line for line in lines)
+        ratio = rates["two clusters of two"] / rates["one cluster of four"]
+        yield {f"{name}, tasks/s" if "," not in name else name: rate for name, rate in rates.items()} | {"ratio": ratio}
+
+
+def flat(options: Options) -> Iterator[Figures]:
+    """The steady rate over the first tasks, and the pickup, beside rows that should make no difference."""
+    count = options.tasks // 2
+    some = 1000 if options.quick else MANY
+    cases: dict[str, Callable[[], None]] = {
+        "nothing else": lambda: None,
+        f"{some:,} more waiting": lambda: _waiting(some, count),
+        f"{some:,} finished": lambda: _finished(some),
+        f"{some:,} of another queue": lambda: _copies(some, queue_name="elsewhere"),
+        f"{some:,} scheduled": lambda: _copies(some, run_after=timezone.now() + timedelta(days=1)),
+        f"{some:,} of another release": lambda: _copies(some, task_path="tests.benchmarks.tasks.of_another_release"),
+        f"{some:,} of a paused queue": lambda: _paused(some),
+    }
+    if options.large:
+        cases |= {
+            f"{VERY_MANY:,} more waiting": lambda: _waiting(VERY_MANY, count),
+            f"{FINISHED:,} finished": lambda: _finished(FINISHED),
+        }
+    for _repeat in range(options.repeats or 1):
+        figures: Figures = {}
+        for name, add in cases.items():
+            stage.fresh()
+            stage.fill(count)
+            add()
+            stage.settle()
+            with stage.Clusters(workers=options.workers) as _clusters:
+                stage.wait(count, seconds=300)
+                figures[f"{name}: tasks/s"] = stage.steady_rate(page().starts(count))
+                delays = pickups(noop.using(priority=100), 10 if options.quick else 40, 20, first=PLACES - 1000)
+                figures[f"{name}: pickup p50 ms"] = median(delays)
+                figures[f"{name}: pickup p95 ms"] = percentile(delays, 0.95)
+        yield figures
+
+
+def _row(**values: object) -> Task:
+    now = timezone.now()
+    given = {"queue_name": "default", "max_attempts": 5, "args": [0], "run_after": now, "enqueued_at": now} | values
+    return Task(**{"task_path": noop.module_path, **given})
+
+
+def _copies(count: int, **values: object) -> None:
+    stage.copies(_row(**values), count)
+
+
+def _waiting(count: int, after: int) -> None:
+    """Add tasks that wait behind those that are measured."""
+    stage.copies(_row(), count, first=after)
+
+
+def _finished(count: int) -> None:
+    now = timezone.now()
+    times = {"started_at": now, "last_attempted_at": now, "finished_at": now, "expires_at": now + timedelta(days=7)}
+    _copies(count, status="SUCCESSFUL", attempts=1, worker_ids=["host:1:2"], return_value=1, **times)
+
+
+def _paused(count: int) -> None:
+    Queue.objects.create(name="maintenance", paused_at=Now(), paused_by="the benchmark")
+    _copies(count, queue_name="maintenance")
