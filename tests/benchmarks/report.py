@@ -24,6 +24,13 @@ def percentile(values: Iterable[float], share: float) -> float:
     return ordered[max(0, math.ceil(len(ordered) * share) - 1)]
 
 
+def steady_rate(starts: Sequence[float]) -> float:
+    """Return the tasks started in a second, without the first and the last tenth of them."""
+    ordered = sorted(starts)
+    first, last = len(ordered) // 10, len(ordered) - 1 - len(ordered) // 10
+    return (last - first) / max(ordered[last] - ordered[first], 1e-6)
+
+
 def number(value: float) -> str:
     """Return it with three digits that say something: 12,340 · 56.7 · 0.891 · 0."""
     before_the_point = len(str(int(value))) if value >= 1 else 0

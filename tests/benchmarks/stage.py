@@ -161,13 +161,6 @@ def until_finished(count: int) -> datetime:
     return last
 
 
-def steady_rate(starts: Sequence[float]) -> float:
-    """Return the tasks started in a second, without the first and the last tenth of them."""
-    ordered = sorted(starts)
-    first, last = len(ordered) // 10, len(ordered) - 1 - len(ordered) // 10
-    return (last - first) / max(ordered[last] - ordered[first], 1e-6)
-
-
 class Troubles:
     """Errors in the logs since the last question: of clusters and, on PostgreSQL, of the server."""
 

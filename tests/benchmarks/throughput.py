@@ -14,7 +14,7 @@ from tests.benchmarks import stage
 from tests.benchmarks.latency import pickups
 from tests.benchmarks.options import Figures, Options
 from tests.benchmarks.page import PLACES, page
-from tests.benchmarks.report import percentile
+from tests.benchmarks.report import percentile, steady_rate
 from tests.benchmarks.tasks import noop
 
 MANY, VERY_MANY, FINISHED = 100_000, 1_000_000, 5_000_000
@@ -39,7 +39,7 @@ def _drain(count: int, clusters: stage.Clusters) -> Figures:
     starts = page().starts(count)
     figures = {
         "tasks/s": count / (last.timestamp() - min(starts)),
-        "steady tasks/s": stage.steady_rate(starts),
+        "steady tasks/s": steady_rate(starts),
     }
     return figures | {f"CPU ms a task: {role}": 1000 * seconds / count for role, seconds in used.items()}
 
@@ -86,7 +86,7 @@ def flat(options: Options) -> Iterator[Figures]:
             stage.settle()
             with stage.Clusters(workers=options.workers) as _clusters:
                 stage.wait(count, seconds=300)
-                figures[f"{name}: tasks/s"] = stage.steady_rate(page().starts(count))
+                figures[f"{name}: tasks/s"] = steady_rate(page().starts(count))
                 delays = pickups(noop.using(priority=100), 10 if options.quick else 40, 20, first=PLACES - 1000)
                 figures[f"{name}: pickup p50 ms"] = median(delays)
                 figures[f"{name}: pickup p95 ms"] = percentile(delays, 0.95)

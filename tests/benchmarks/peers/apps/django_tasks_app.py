@@ -1,0 +1,9 @@
+from django_tasks import task
+
+from tests.benchmarks.page import page
+
+
+@task
+def noop(number: int) -> int:
+    page().mark(number)
+    return number
