@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 from django.db import connection
+from psycopg import sql
 
 ROOT = Path(__file__).parent.parent
 T = TypeVar("T")
@@ -99,3 +102,44 @@ def group_members(group: int) -> list[int]:
             if int(pgrp) == group and state != "Z":
                 members.append(int(entry.name))
     return members
+
+
+def children(pid: int) -> list[int]:
+    """Return the ids of the children of a process, oldest first; [] if it is gone."""
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def tree(process: Process, workers: int = 2) -> list[int]:
+    """Return the ids below a qcluster: sentinel, and its children, oldest first; [] while one is missing.
+
+    At first these are the workers, the pusher and the housekeeper; what is started again comes last.
+    """
+    sentinels = children(process.pid)
+    below = children(sentinels[0]) if len(sentinels) == 1 else []
+    return [*sentinels, *below] if len(below) == workers + 2 else []
+
+
+@contextmanager
+def no_database() -> Iterator[None]:
+    """Take the database of this test away from every process: SQLite takes no writes, PostgreSQL no connections."""
+    database = connection.settings_dict
+    connection.close()
+    if connection.vendor == "sqlite":
+        with closing(sqlite3.connect(database["NAME"], isolation_level=None, timeout=20)) as holder:
+            holder.execute("BEGIN EXCLUSIVE")
+            yield
+            holder.execute("ROLLBACK")
+        return
+    with psycopg.connect(database_url().rpartition("/")[0] + "/postgres", autocommit=True) as server:
+        name = sql.Identifier(database["NAME"])
+        server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(name))
+        try:
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [database["NAME"]]
+            )
+            yield
+        finally:
+            server.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(name))

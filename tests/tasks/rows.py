@@ -92,6 +92,22 @@ def errors_of(task: Task) -> list[tuple[int, str, str]]:
     return list(TaskError.objects.filter(task=task.pk).order_by("pk").values_list("attempt", "kind", "message"))
 
 
+def finished(*results: Any) -> bool:
+    """Whether the tasks of all these results are SUCCESSFUL or FAILED."""
+    ids = [result.id for result in results]
+    return Task.objects.filter(pk__in=ids, finished_at__isnull=False).count() == len(ids)
+
+
+def row(result: Any) -> Any:
+    """The task of a result as it is now."""
+    return Task.objects.get(pk=result.id)
+
+
+def kinds(result: Any) -> list[str]:
+    """How the attempts of the task of a result ended that did not succeed, the earliest first."""
+    return [kind for attempt, kind, message in errors_of(row(result))]
+
+
 def state(task: Task) -> Any:
     """All columns of the row as it is now."""
     return Task.objects.filter(pk=task.pk).values().get()

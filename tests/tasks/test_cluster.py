@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import time
 
 import pytest
+from django.db import connection
 
-from tasks.models import Cluster, Task, TaskError
-from tests.processes import group_members, until
+from tasks import leases
+from tasks.cluster import _keep_house, worker_id
+from tasks.models import Cluster, Task
+from tasks.shared import Slots, fork
+from tests.processes import group_members, no_database, tree, until
+from tests.tasks import rows
+from tests.tasks.rows import finished, kinds, row
 from tests.work import tasks as work
 from tests.work.models import Effect
-
-
-def finished(*results) -> bool:
-    ids = [result.id for result in results]
-    return Task.objects.filter(pk__in=ids, finished_at__isnull=False).count() == len(ids)
-
-
-def row(result) -> Task:
-    return Task.objects.get(pk=result.id)
-
-
-def kinds(result) -> list[str]:
-    return list(TaskError.objects.filter(task=result.id).order_by("pk").values_list("kind", flat=True))
 
 
 def test_a_cluster_runs_what_was_enqueued_and_stops_with_exit_code_0(cluster):
@@ -148,13 +142,6 @@ def test_the_whole_tree_goes_when_the_parent_is_killed_and_another_cluster_rescu
     assert Cluster.objects.count() == 1
 
 
-def tree(process) -> list[int]:
-    """The sentinel and its children, oldest first; [] while one is missing. With two workers there are four."""
-    sentinels = children(process.pid)
-    below = children(sentinels[0]) if len(sentinels) == 1 else []
-    return [*sentinels, *below] if len(below) == 4 else []
-
-
 @pytest.mark.parametrize("victim", ["sentinel", "pusher", "housekeeper"])
 def test_a_child_may_be_killed_and_the_cluster_works_again(cluster, victim):
     process = cluster("--workers", "2")
@@ -174,11 +161,6 @@ def test_idle_workers_may_be_killed_one_after_the_other_and_the_cluster_works_on
         until(lambda results=results: finished(*results), 15)
         now = until(lambda victim=victim: victim not in tree(process) and tree(process), 15)
         assert {sentinel, pusher, housekeeper} < set(now)
-
-
-def children(pid: int) -> list[int]:
-    with open(f"/proc/{pid}/task/{pid}/children") as listed:
-        return sorted(int(child) for child in listed.read().split())
 
 
 def test_queues_are_served_by_the_clusters_that_name_them(cluster):
@@ -203,3 +185,56 @@ def test_an_atomic_task_leaves_its_effect_once(cluster):
     until(lambda: finished(good, bad))
     assert (row(good).status, row(bad).status) == ("SUCCESSFUL", "FAILED")
     assert [effect.name for effect in Effect.objects.all()] == ["good"]
+
+
+def test_an_outage_longer_than_the_lease_costs_no_attempt(cluster):
+    for _number in range(2):
+        cluster("--workers", "1", TASKS_LEASE="3")
+    results = [work.sleep.enqueue(2), work.sleep.enqueue(7.5)]  # the end of one is in the outage, of the other after it
+    until(lambda: all(row(result).status == "RUNNING" for result in results))
+    assert len({row(result).cluster_id for result in results}) == 2
+    with no_database():
+        time.sleep(5)  # longer than the lease, so that to each cluster the other looks dead
+    until(lambda: finished(*results))
+    assert [(row(result).status, row(result).attempts, kinds(result)) for result in results] == [
+        ("SUCCESSFUL", 1, []),
+        ("SUCCESSFUL", 1, []),
+    ]
+    assert Cluster.objects.alive().count() == 2
+
+
+class RoundOverError(BaseException):
+    """Ends the loop of the housekeeper, which ends by no other means."""
+
+
+def test_a_task_that_starts_while_the_housekeeper_reads_the_rows_is_not_taken_for_lost(transactional_db):
+    holder = rows.cluster_row()
+    task = rows.claimed(holder=holder)
+    slots = Slots(1)
+    begun = []
+
+    def start_meanwhile(execute, sql, params, many, context):
+        if not begun and sql.startswith("SELECT"):
+            begun.append(True)
+            slots.pids[0] = 4711
+            assert leases.start(task.pk, task.lease_id, worker_id(holder, 4711))
+        if begun and sql.startswith("UPDATE") and "tasks_cluster" in sql:
+            raise RoundOverError
+        return execute(sql, params, many, context)
+
+    ended, _other_end = fork.Pipe(duplex=False)
+    with connection.execute_wrapper(start_meanwhile), pytest.raises(RoundOverError):
+        _keep_house(holder, slots, ended)
+    assert (row(task).status, row(task).attempts, kinds(task)) == ("RUNNING", 1, [])
+
+
+def test_a_sentinel_that_fails_ends_at_once_with_its_tree_and_is_replaced(cluster):
+    process = cluster("--workers", "2")
+    before = tree(process)
+    _soft, hard = resource.prlimit(before[0], resource.RLIMIT_NOFILE)
+    resource.prlimit(before[0], resource.RLIMIT_NOFILE, (3, hard))  # so that its next look at its children fails
+    until(lambda: not {*before} & {*group_members(process.pid)}, 5, "it is gone with its children")
+    results = [work.add.enqueue(number) for number in range(10)]
+    until(lambda: finished(*results))
+    assert len(until(lambda: tree(process))) == 5
+    assert "OSError" in process.log()

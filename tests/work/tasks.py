@@ -5,11 +5,14 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from django.db import transaction
+from django.db.backends.signals import connection_created
+from django.dispatch import receiver
 from django_tasks import task as django_task
 
 from tasks.backoff import constant
@@ -271,3 +274,71 @@ def go_on_although_cancelled(context) -> None:
 
 
 def not_a_task() -> None: ...
+
+
+@task(max_attempts=1, timeout=0.2)
+def swallow_the_timeout_for_ever() -> None:
+    swallow_everything()
+
+
+@task
+def swallow_the_interruption() -> None:
+    swallow_everything()
+
+
+def swallow_everything() -> None:
+    while True:
+        with suppress(BaseException):
+            time.sleep(30)
+
+
+@task
+def process_id(seconds: float = 0) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+connections_made = 0
+
+
+@receiver(connection_created)
+def count_connections(**kwargs: Any) -> None:
+    global connections_made
+    connections_made += 1
+
+
+@task
+def count_my_connections() -> int:
+    """How many database connections this process, and those it was forked from, have made."""
+    return connections_made
+
+
+@task
+def grow(megabytes: int) -> int:
+    """Use so much memory for a moment."""
+    return len(b"x" * (megabytes << 20))
+
+
+def die_once(mark: str) -> None:
+    """Kill this process, unless one has died here before: then the file `mark` is there."""
+    if not Path(mark).exists():
+        Path(mark).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(**quick)
+def effect_then_die(name: str, mark: str) -> None:
+    Effect.objects.create(name=name)
+    die_once(mark)
+
+
+@task(atomic=True, **quick)
+def atomic_effect_then_die(name: str, mark: str) -> None:
+    Effect.objects.create(name=name)
+    die_once(mark)
+
+
+@task(atomic=True, **quick)
+def atomic_effect_then_die_after_the_commit(name: str, mark: str) -> None:
+    Effect.objects.create(name=name)
+    transaction.on_commit(lambda: die_once(mark))
