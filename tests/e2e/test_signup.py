@@ -7,6 +7,7 @@ import statistics
 import time
 
 import pytest
+from django.apps import apps
 
 from accounts.models import User
 from tasks.models import Task
@@ -82,3 +83,43 @@ def test_no_log_line_has_a_token_or_a_password(site, mail_server):
     assert "[token]" in logs
     assert token not in logs
     assert PASSWORD not in logs
+
+
+class TakesAndRefuses(MailServer):
+    """Keeps the first mail, and says that it has not."""
+
+    async def handle_DATA(self, server, session, envelope) -> str:
+        answer = await super().handle_DATA(server, session, envelope)
+        return answer if len(self.mails) > 1 else "451 try again later"
+
+
+def test_a_mail_server_that_took_the_mail_and_then_said_no_gets_the_same_mail_again(make_site):
+    server = TakesAndRefuses()
+    server.start()
+    try:
+        make_site(server.port).signup_json(email="new@example.org", display_name="", password=PASSWORD)
+        task = until(lambda: Task.objects.filter(status="SUCCESSFUL").first(), 40)
+    finally:
+        server.stop()
+    assert task.attempts == 2
+    assert [mail["Message-ID"] for mail in server.mails] == [f"<task-{task.pk}@127.0.0.1>"] * 2
+
+
+def test_no_table_has_a_token_or_a_password(site, mail_server):
+    mail_server.refuse_next = 1  # so that there is an error with its traceback too
+    for _known in (False, True):
+        site.signup_json(email="new@example.org", display_name="New", password=PASSWORD)
+    text = until(lambda: welcome_in(mail_server), 40)
+    token = text.split("/accounts/verify/")[1].split("/")[0]
+    until(lambda: not Task.objects.filter(finished_at=None).exists(), 40)
+    stored = "\n".join(str(values) for model in apps.get_models() for values in model._base_manager.values())
+    assert "new@example.org" in stored
+    assert "SMTPDataError" in stored
+    assert PASSWORD not in stored
+    assert token not in stored
+    assert token.rpartition(":")[2] not in stored
+
+
+def welcome_in(mail_server):
+    texts = [mail.get_body(("plain",)).get_content() for mail in mail_server.mails]
+    return next((text for text in texts if "/accounts/verify/" in text), None)
