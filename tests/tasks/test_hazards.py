@@ -471,14 +471,12 @@ PROOFS[16] = [
 
 
 def connections_of(pid: int) -> set[str]:
-    """The database's file, or the sockets to its server, as far as the process has them open."""
+    """The database's file, or the sockets to its server, as far as the process has them open; closed ones too."""
     names = {os.readlink(link) for link in Path(f"/proc/{pid}/fd").iterdir()}
     if connection.vendor == "sqlite":
         return {name for name in names if name == str(connection.settings_dict["NAME"])}
-    text = "".join(Path(f"/proc/{pid}/net/{table}").read_text() for table in ("tcp", "tcp6"))
-    sockets = [line.split() for line in text.splitlines()]
-    port = f":{int(connection.settings_dict['PORT'] or 5432):04X}"
-    return names & {f"socket:[{line[9]}]" for line in sockets if line[2].endswith(port)}
+    local = {f"socket:[{line.split()[6]}]" for line in Path(f"/proc/{pid}/net/unix").read_text().splitlines()}
+    return {name for name in names if name.startswith("socket:")} - local
 
 
 def test_no_process_of_a_cluster_shares_its_connection_with_another(cluster):
