@@ -8,12 +8,8 @@ import signal
 import time
 
 import pytest
-from django.db import connection
 
-from tasks import leases
-from tasks.cluster import _keep_house, worker_id
 from tasks.models import Cluster, Task
-from tasks.shared import Slots, fork
 from tests.processes import group_members, no_database, tree, until
 from tests.tasks import rows
 from tests.tasks.rows import finished, kinds, row
@@ -49,11 +45,17 @@ def test_the_third_lost_attempt_in_a_row_is_the_last_whatever_max_attempts_says(
     assert (row(result).status, row(result).attempts, row(result).max_attempts) == ("FAILED", 3, 9)
 
 
-def test_code_that_does_not_stop_when_its_time_is_up_is_killed_and_recorded_as_a_timeout(cluster):
-    cluster()
-    result = work.never_stop.enqueue()
-    until(lambda: finished(result))
-    assert (row(result).status, kinds(result)) == ("FAILED", ["timeout"])
+def test_code_that_does_not_stop_when_its_time_is_up_is_killed_and_the_cluster_works_on(cluster):
+    process = cluster("--workers", "1")
+    result = work.swallow_the_timeout_for_ever.enqueue()
+    until(lambda: row(result).status == "RUNNING")
+    after = [work.add.enqueue(number) for number in range(5)]
+    until(lambda: finished(result, *after))
+    message = "The code did not stop when its time was up, so its worker was killed."
+    assert rows.errors_of(row(result)) == [(1, "timeout", message)]
+    assert {(row(other).status, row(other).attempts) for other in after} == {("SUCCESSFUL", 1)}
+    assert row(result).worker_ids != row(after[0]).worker_ids
+    assert len(until(lambda: tree(process, workers=1))) == 4
 
 
 @pytest.mark.parametrize("to_the_group", [False, True], ids=["to the parent", "to the whole group"])
@@ -188,11 +190,11 @@ def test_an_atomic_task_leaves_its_effect_once(cluster):
 
 
 def test_an_outage_longer_than_the_lease_costs_no_attempt(cluster):
-    for _number in range(2):
-        cluster("--workers", "1", TASKS_LEASE="3")
-    results = [work.sleep.enqueue(2), work.sleep.enqueue(7.5)]  # the end of one is in the outage, of the other after it
+    for queue in ("mail", "default"):
+        cluster("--workers", "1", "--queues", queue, TASKS_LEASE="3")
+    in_the_outage, after_it = work.sleep.using(queue_name="mail").enqueue(2), work.sleep.enqueue(7.5)  # where each ends
+    results = [in_the_outage, after_it]
     until(lambda: all(row(result).status == "RUNNING" for result in results))
-    assert len({row(result).cluster_id for result in results}) == 2
     with no_database():
         time.sleep(5)  # longer than the lease, so that to each cluster the other looks dead
     until(lambda: finished(*results))
@@ -201,31 +203,6 @@ def test_an_outage_longer_than_the_lease_costs_no_attempt(cluster):
         ("SUCCESSFUL", 1, []),
     ]
     assert Cluster.objects.alive().count() == 2
-
-
-class RoundOverError(BaseException):
-    """Ends the loop of the housekeeper, which ends by no other means."""
-
-
-def test_a_task_that_starts_while_the_housekeeper_reads_the_rows_is_not_taken_for_lost(transactional_db):
-    holder = rows.cluster_row()
-    task = rows.claimed(holder=holder)
-    slots = Slots(1)
-    begun = []
-
-    def start_meanwhile(execute, sql, params, many, context):
-        if not begun and sql.startswith("SELECT"):
-            begun.append(True)
-            slots.pids[0] = 4711
-            assert leases.start(task.pk, task.lease_id, worker_id(holder, 4711))
-        if begun and sql.startswith("UPDATE") and "tasks_cluster" in sql:
-            raise RoundOverError
-        return execute(sql, params, many, context)
-
-    ended, _other_end = fork.Pipe(duplex=False)
-    with connection.execute_wrapper(start_meanwhile), pytest.raises(RoundOverError):
-        _keep_house(holder, slots, ended)
-    assert (row(task).status, row(task).attempts, kinds(task)) == ("RUNNING", 1, [])
 
 
 def test_a_sentinel_that_fails_ends_at_once_with_its_tree_and_is_replaced(cluster):

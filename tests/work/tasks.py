@@ -88,13 +88,6 @@ def ignore_the_timeout_once() -> None:
         time.sleep(30)
 
 
-@task(max_attempts=1, timeout=0.2)
-def never_stop() -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM])
-    while True:
-        time.sleep(1)
-
-
 @task
 def sleep(seconds: float, name: str = "") -> str:
     time.sleep(seconds)
