@@ -1,4 +1,7 @@
-"""Enqueue in transactions of one to five tasks, a tenth of which roll back; print how many tasks were committed."""
+"""Enqueue in transactions of one to five tasks, a tenth of which roll back; print how many tasks were committed.
+
+`python -m tests.chaos.producer NUMBER TOTAL SECONDS`: spread over so many seconds.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,20 @@ import time
 
 import django
 
-django.setup()
-
-from django.db import DatabaseError, connections, transaction  # noqa: E402 - after django.setup()
-
-from tests.work import tasks as work  # noqa: E402
-
 
 class OnPurposeError(Exception):
     pass
 
 
-def main(number: int, total: int) -> None:
+def main(number: int, total: int, seconds: float) -> None:
+    django.setup()
+    from django.db import DatabaseError, connections, transaction  # here, since they want a Django that is set up
+
+    from tests.work import tasks as work
+
+    functions = [work.atomic_effect, work.effect, work.fail]
     random.seed(number)
+    began = time.monotonic()
     committed = made = 0
     while committed < total:
         size = random.randint(1, 5)
@@ -28,8 +32,7 @@ def main(number: int, total: int) -> None:
             with transaction.atomic():
                 for _index in range(size):
                     made += 1
-                    function = random.choice([work.atomic_effect, work.effect])
-                    function.enqueue(f"{number}-{made}")
+                    random.choices(functions, [48, 48, 4])[0].enqueue(f"{number}-{made}")
                 if random.random() < 0.1:
                     raise OnPurposeError
             committed += size
@@ -38,8 +41,10 @@ def main(number: int, total: int) -> None:
         except DatabaseError as error:
             print(f"producer {number}: {error}", file=sys.stderr)
             connections.close_all()
-            time.sleep(0.2)
+            time.sleep(0.2)  # before it tries again
+        ahead = seconds * committed / total - (time.monotonic() - began)
+        time.sleep(max(0.0, ahead))  # the pace that was asked for
     print(committed)
 
 
-main(int(sys.argv[1]), int(sys.argv[2]))
+main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))

@@ -335,3 +335,56 @@ def atomic_effect_then_die(name: str, mark: str) -> None:
 def atomic_effect_then_die_after_the_commit(name: str, mark: str) -> None:
     Effect.objects.create(name=name)
     transaction.on_commit(lambda: die_once(mark))
+
+
+# What `make chaos` runs
+
+PACE = 0.025
+"""Seconds that each `pace` sleeps."""
+
+
+@task(max_attempts=100, **quick)
+def pace(name: str) -> None:
+    """Cost a worker the same time again and again, and a processor little."""
+    time.sleep(PACE)
+    Effect.objects.create(name=name)
+
+
+@task(max_attempts=9, **quick)
+def hold(gate: str, name: str = "") -> str:
+    """Run for as long as the file is there."""
+    while Path(gate).exists():
+        time.sleep(0.02)
+    if name:
+        Effect.objects.create(name=name)
+    return name
+
+
+@task(max_attempts=9, **quick)
+def hold_stubbornly(gate: str) -> None:
+    """The same, and let nobody interrupt it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGALRM, signal.SIGUSR1])
+    while Path(gate).exists():
+        time.sleep(0.02)
+
+
+@task(takes_context=True, max_attempts=9, **quick)
+def count_while_held(context, gate: str, polite: bool) -> list[int]:
+    """Count while the file is there; return where it began and where it ended. If polite, stop when told."""
+    began = at = context.checkpoint or 0
+    while Path(gate).exists():
+        at += 1
+        context.checkpoint = at
+        if polite and context.should_stop:
+            raise Snooze(timedelta())
+        time.sleep(0.02)
+    return [began, at]
+
+
+@task(atomic=True, takes_context=True, max_attempts=9, **quick)
+def hold_in_a_transaction(context, gate: str, name: str) -> None:
+    """Hold with an effect that is not committed, and with the row of this task locked by its progress."""
+    Effect.objects.create(name=name)
+    context.progress(1, 2, "half")
+    while Path(gate).exists():
+        time.sleep(0.02)
