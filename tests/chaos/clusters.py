@@ -38,11 +38,13 @@ class Clusters:
         for process in self.started:
             process.stop(GRACE + 3)
 
-    def start(self, *arguments: str, prefix: tuple[str, ...] = (), **environment: str) -> Process:
+    def start(
+        self, *arguments: str, prefix: tuple[str, ...] = (), environment: dict[str, str] | None = None
+    ) -> Process:
         """Start one, by a command of its own if a prefix is given."""
         log = self.home / f"cluster-{len(self.started)}.log"
         command = [*prefix, sys.executable, "manage.py", "qcluster", "--workers", str(WORKERS), *arguments]
-        process = Process(log, *command, **environment).start()
+        process = Process(log, *command, **environment or {}).start()
         self.started.append(process)
         self.running.append(process)
         return process
@@ -70,33 +72,35 @@ class Clusters:
         """Return how many lines each has logged."""
         return [process.log().count("\n") for process in self.started]
 
-    def stop(self, group: bool = False) -> list[str]:
+    def stop(self) -> list[str]:
         """Stop them with SIGTERM; return what was wrong with their ends."""
-        return drain(self.running, group)
+        ends = [Drain(process) for process in self.running]
+        return [problem for end in ends for problem in end.problems()]
 
 
-def drain(processes: list[Process], group: bool = False) -> list[str]:
-    """Send SIGTERM to all; return what was wrong: too slow, an exit code, orphans, or dead before."""
-    problems = [
-        f"cluster {process.pid} had ended by itself, exit code {process.child.returncode}"
-        for process in processes
-        if process.child.poll() is not None
-    ]
-    alive = [process for process in processes if process.child.poll() is None]
-    began = time.monotonic()
-    for process in alive:
-        process.send(signal.SIGTERM, group)
-    for process in alive:
+class Drain:
+    """The end of a cluster after SIGTERM, to its parent or to its whole group."""
+
+    def __init__(self, process: Process, group: bool = False) -> None:
+        self.process = process
+        self.was_dead = process.child.poll() is not None
+        self.began = time.monotonic()
+        if not self.was_dead:
+            process.send(signal.SIGTERM, group)
+
+    def problems(self) -> list[str]:
+        """Wait until it has ended; return what was wrong: dead before, too slow, an exit code, orphans."""
+        pid = self.process.pid
+        if self.was_dead:
+            return [f"cluster {pid} had ended by itself, exit code {self.process.child.returncode}"]
         try:
-            process.wait(max(0.0, began + GRACE + 3 - time.monotonic()))
+            code = self.process.wait(max(0.0, self.began + GRACE + 3 - time.monotonic()))
         except subprocess.TimeoutExpired:
-            problems.append(f"cluster {process.pid} had not ended {GRACE + 3} s after SIGTERM")
-            continue
-        if process.child.returncode:
-            problems.append(f"cluster {process.pid} ended with exit code {process.child.returncode}")
-        if orphans := group_members(process.pid):
-            problems.append(f"cluster {process.pid} left orphans: {orphans}")
-    return problems
+            return [f"cluster {pid} had not ended {GRACE + 3} s after SIGTERM"]
+        problems = [f"cluster {pid} ended with exit code {code}"] if code else []
+        if orphans := group_members(pid):
+            problems.append(f"cluster {pid} left orphans: {orphans}")
+        return problems
 
 
 class Producers:
@@ -104,14 +108,10 @@ class Producers:
 
     COUNT = 2
 
-    def __init__(self, home: Path, total: int, seconds: float) -> None:
-        arguments = (str(total // self.COUNT), str(seconds))
-        self.processes = [
-            Process(
-                home / f"producer-{number}.log", sys.executable, "-m", "tests.chaos.producer", str(number), *arguments
-            )
-            for number in range(self.COUNT)
-        ]
+    def __init__(self, home: Path, total: int, seconds: float, **environment: str) -> None:
+        command = (sys.executable, "-m", "tests.chaos.producer", str(total // self.COUNT), str(seconds))
+        names = [f"producer-{len(list(home.glob('producer-*.log')))}{letter}" for letter in "ab"]
+        self.processes = [Process(home / f"{name}.log", *command, name, **environment) for name in names]
 
     def __enter__(self) -> Producers:
         for process in self.processes:

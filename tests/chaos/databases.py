@@ -140,14 +140,17 @@ class PostgreSQL(Database):
         self.configure(listen_addresses=",".join(["127.0.0.1", *addresses]))
         with (self.data / "pg_hba.conf").open("a") as file:
             file.write("host all all all trust\n")
-        self.stop()
-        self.start()
+        self.restart()
 
     def start(self) -> None:
         self._run("pg_ctl", "-w", "-D", self.data, "-l", self.logs / "server.log", "start")
 
     def stop(self, mode: str = "fast") -> None:
         self._run("pg_ctl", "-w", "-D", self.data, "-m", mode, "stop")
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
 
     @contextmanager
     def away(self) -> Iterator[None]:

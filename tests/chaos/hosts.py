@@ -110,7 +110,7 @@ def cut_off(stage: Stage, tasks: list[tuple[Any, tuple[str, ...]]]) -> dict[str,
 
         def start(host: Host) -> str:
             url = stage.postgres.url.replace("127.0.0.1", host.database_address)
-            pid = clusters.start(prefix=host.prefix, DATABASE_URL=url).pid
+            pid = clusters.start(prefix=host.prefix, environment={"DATABASE_URL": url}).pid
             clusters.wait_until_they_work()
             return str(Cluster.objects.get(pid=pid).pk.hex[:8])
 

@@ -34,6 +34,7 @@ SCENARIOS = {
     for scenario in (
         Scenario("conservation", "conservation", short=BOTH, disk=0, deadline=300),
         Scenario("restart", "recovery", ("PostgreSQL",), short=("PostgreSQL",)),
+        Scenario("crash", "crash", ("PostgreSQL",)),
         Scenario("backends", "recovery", ("PostgreSQL",)),
         Scenario("connections", "recovery", ("PostgreSQL",)),
         Scenario("cluster", "recovery", short=("PostgreSQL",)),
