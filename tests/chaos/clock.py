@@ -19,6 +19,9 @@ from tests.chaos.stage import LEASE, Stage
 from tests.processes import until
 from tests.work import tasks as work
 
+QUEUES = ("mail", "maintenance")
+"""Each cluster serves one of these, so that both run a task of which one can take the other for dead."""
+
 PRODUCED = 100
 SOON = 10.0
 """Seconds in which all tasks that were due before a step must have finished after it."""
@@ -54,16 +57,17 @@ def clock(stage: Stage) -> dict[str, Any]:
     database = Clock(stage.home / "clock-of-the-database")
     if stage.database.name == "SQLite":
         with Clusters(stage.home, 0) as clusters:
-            for _number in range(2):
-                clusters.start(environment=database.environment)
+            for queue in QUEUES:
+                clusters.start("--queues", f"default,{queue}", environment=database.environment)
             accepted = step_the_database(stage, clusters, database, database.environment)
             stage.problems += clusters.stop()
         return judge(stage, accepted)
     host = Clock(stage.home / "clock-of-a-host")
     stage.postgres.environment |= database.environment
     stage.postgres.restart()
-    with Clusters(stage.home, 1) as clusters:
-        clusters.start(environment=host.environment)
+    with Clusters(stage.home, 0) as clusters:
+        for queue, environment in zip(QUEUES, ({}, host.environment), strict=True):
+            clusters.start("--queues", f"default,{queue}", environment=environment)
         accepted = step_a_host(stage, clusters, host)
         accepted += step_the_database(stage, clusters, database, {})
         stage.problems += clusters.stop()
@@ -95,12 +99,13 @@ def step_a_host(stage: Stage, clusters: Clusters, host: Clock) -> int:
 def step_the_database(stage: Stage, clusters: Clusters, clock: Clock, environment: dict[str, str]) -> int:
     """Step the clock forward and back while all workers run tasks and others wait; return how many were accepted."""
     clusters.wait_until_they_work()
-    workers = len(clusters.running) * WORKERS
+    workers = len(QUEUES) * WORKERS
     accepted = 0
     for hours in (1, 0):
         gate = stage.home / f"gate-{hours}"
         gate.touch()
-        held = Task.objects.filter(pk__in=[work.hold.enqueue(str(gate)).id for _worker in range(workers)])
+        holds = [work.hold.using(queue_name=queue) for queue in QUEUES for _worker in range(WORKERS)]
+        held = Task.objects.filter(pk__in=[hold.enqueue(str(gate)).id for hold in holds])
         running = held.filter(status="RUNNING")
         until(partial(has, running, workers), 20, "all workers run a task")
         with Producers(stage.home, PRODUCED, 0, **environment) as producers:

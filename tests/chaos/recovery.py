@@ -54,7 +54,7 @@ def measure(stage: Stage, fault: Callable[[Clusters], int], outages: int = 0) ->
     recovery = after / before
     note = ""
     if recovery < AIM:
-        note = f"{recovery:.0%} recovered, the aim is {AIM:.0%}"
+        note = f"{recovery:.1%} recovered, the aim is {AIM:.0%}"
         stage.check(stage.is_short or recovery >= 0.8, note)
     if outages:
         allowed = outages * PROCESSES * LINES

@@ -8,7 +8,7 @@ BOTH = ("SQLite", "PostgreSQL")
 
 
 IN_MEMORY = 1024
-"""For what is measured: its rate is not that of a disk which others use too. No scenario cuts the power."""
+"""Megabytes of a file system in memory: it is as fast at any time, and no scenario cuts the power."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Scenario:
     short: tuple[str, ...] = ()
     """Databases on which it is part of the short form."""
     disk: int = IN_MEMORY
-    """Megabytes of the file system in memory that the database is on; 0: it is on the machine's disk."""
+    """Megabytes of the file system that the database is on."""
     deadline: int = 180
     """Seconds after which it has failed."""
     environment: dict[str, str] = field(default_factory=dict)
@@ -32,7 +32,7 @@ DRAIN_QUEUES = ",".join(f"drain-{number}" for number in range(12))
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("conservation", "conservation", short=BOTH, disk=0, deadline=300),
+        Scenario("conservation", "conservation", short=BOTH, deadline=300),
         Scenario("restart", "recovery", ("PostgreSQL",), short=("PostgreSQL",)),
         Scenario("crash", "crash", ("PostgreSQL",)),
         Scenario("backends", "recovery", ("PostgreSQL",)),
