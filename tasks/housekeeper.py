@@ -21,7 +21,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
 from tasks import leases
-from tasks.models import Cluster
+from tasks.models import SILENCE, Cluster
 from tasks.outage import Outage
 from tasks.shared import Slots
 from tasks.worker import KILL_AFTER
@@ -46,9 +46,10 @@ class Housekeeper:
         self.every = settings.TASKS_LEASE / 5
         self.outage = Outage("the housekeeper")
         self.ended_workers: dict[str, bool] = {}
-        self.beat_due = self.cancel_due = self.patient_until = 0.0
+        self.beat_due = self.cancel_due = 0.0
         self.beat_at = time.monotonic()
         self.database_time: datetime | None = None
+        self.listen_first()
 
     def run(self) -> None:
         """Do the rounds until the process is ended."""
@@ -99,7 +100,7 @@ class Housekeeper:
             self.say_rescued(leases.rescue_dead_clusters())
 
     def look_at_the_clocks(self) -> None:
-        """Let the other clusters speak first, if a heartbeat may be old without its cluster being dead."""
+        """Notice it if heartbeats may be old although their clusters live."""
         before, elapsed = self.database_time, time.monotonic() - self.beat_at
         self.database_time = leases.database_time()
         self.beat_at += elapsed
@@ -112,7 +113,11 @@ class Housekeeper:
             leases.notice_clock_step(step)
             is_late = True
         if is_late:
-            self.patient_until = time.monotonic() + settings.TASKS_LEASE
+            self.listen_first()
+
+    def listen_first(self) -> None:
+        """Take no cluster for dead that was not silent while this one could listen: perhaps nobody could speak."""
+        self.patient_until = time.monotonic() + SILENCE * settings.TASKS_LEASE
 
     def cancel(self) -> None:
         """Tell running tasks that they are cancelled; interrupt and then kill those that go on after the grace."""

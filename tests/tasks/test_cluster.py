@@ -205,7 +205,6 @@ def test_an_outage_longer_than_the_lease_costs_no_attempt(cluster):
     assert Cluster.objects.alive().count() == 2
 
 
-@pytest.mark.xfail(strict=True, reason="a housekeeper that has just started rescues at once: tasks/housekeeper.py")
 def test_a_cluster_that_starts_right_after_an_outage_lets_the_others_speak_first(cluster):
     old = cluster("--workers", "1", TASKS_LEASE="3")
     housekeeper = tree(old, workers=1)[-1]
