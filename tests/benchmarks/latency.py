@@ -26,7 +26,7 @@ def pickup(options: Options) -> Iterator[Figures]:
             clusters.wait_until_ready()
             first = 0
             for rate, count in RATES.items():
-                count = rate if options.quick else count
+                count = 10 if options.quick else count
                 began = time.time()
                 delays = pickups(noop, count, rate, first)
                 figures |= {

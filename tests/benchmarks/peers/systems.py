@@ -137,7 +137,7 @@ class System:
             return sum(redis(*command.split()) for command in self.left.split(";"))
         if self.store == "postgresql":
             with psycopg.connect(self.url) as connection:
-                row = connection.execute(self.left).fetchone()  # type: ignore[arg-type]  # a str that is no literal
+                row = connection.execute(self.left).fetchone()
         else:
             file = sqlite3.connect(self.file, timeout=20)
             row = file.execute(self.left).fetchone()
@@ -151,7 +151,7 @@ def postgres_url(database: str) -> str:
 
 def admin(statement: str) -> None:
     with psycopg.connect(POSTGRES_URL, autocommit=True) as connection:
-        connection.execute(statement)  # type: ignore[arg-type]  # names cannot be parameters here
+        connection.execute(statement)
 
 
 def redis(*words: str) -> int:
@@ -170,21 +170,21 @@ def redis(*words: str) -> int:
     return int(answer[1:]) if answer.startswith(":") else 0
 
 
-STEWARD = {
+STEWARD: dict[str, Any] = {
     "kind": "steward",
     "command": ["manage.py", "qcluster", "--workers", "2"],
     "left": "SELECT count(*) FROM tasks_task WHERE finished_at IS NULL",
     "package": "django",
     "tasks": 10_000,
 }
-DJANGO_Q = {
+DJANGO_Q: dict[str, Any] = {
     "kind": "django_q",
     "command": ["-m", "django", "qcluster"],
     "left": "SELECT count(*) FROM django_q_ormq",
     "package": "django-q2",
     "tasks": 500,
 }
-DJANGO_TASKS = {
+DJANGO_TASKS: dict[str, Any] = {
     "kind": "django_tasks_db",
     "command": ["-m", "django", "db_worker"],
     "left": "SELECT count(*) FROM django_tasks_database_dbtaskresult WHERE status IN ('READY', 'RUNNING')",
@@ -192,7 +192,7 @@ DJANGO_TASKS = {
     "tasks": 1000,
     "processes": 2,
 }
-HUEY = {
+HUEY: dict[str, Any] = {
     "kind": "huey",
     "command": [
         "-m",

@@ -1,6 +1,7 @@
 """A Django project with django-q2 or django-tasks-db, as BENCH_APP says."""
 
 import os
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 SECRET_KEY = "bench"
@@ -14,6 +15,7 @@ else:
     INSTALLED_APPS += ["django_tasks", "django_tasks_db"]
     TASKS = {"default": {"BACKEND": "django_tasks_db.DatabaseBackend"}}
 
+DATABASES: dict[str, Any]
 _url = urlsplit(os.environ["BENCH_URL"])
 if _url.scheme == "sqlite":
     DATABASES = {
