@@ -41,24 +41,34 @@ def main(arguments: list[str]) -> int:
     return 1 if any("error" in row or "troubles" in row for row in results.rows) else 0
 
 
+class Server(PostgreSQL):
+    """The server of the chaos scenarios, with the write-ahead log that it comes with in place of a small one."""
+
+    def _run(self, program: str, *arguments: object, check: bool = True) -> int:
+        as_it_comes = [argument for argument in arguments if not str(argument).startswith("--wal-segsize")]
+        return super()._run(program, *as_it_comes, check=check)
+
+    def configure(self, **settings: object) -> None:
+        super().configure(**{name: value for name, value in settings.items() if not name.endswith("_wal_size")})
+
+    def environment_of_a_run(self) -> dict[str, str]:
+        version = subprocess.run([self.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
+        return {
+            "BENCH_POSTMASTER": (self.data / "postmaster.pid").read_text().split()[0],
+            "BENCH_SERVER_LOG": str(self.logs / "server.log"),
+            "BENCH_SERVER": version.stdout.split()[2],
+        }
+
+
 @contextmanager
 def database(name: str, directory: Path) -> Iterator[dict[str, str]]:
     """Make a database of its own there; yield the environment of those that use it; remove it."""
-    tempfile.tempdir = str(directory)  # where both make their files
-    made = {"SQLite": SQLite, "PostgreSQL": PostgreSQL}[name]()
-    try:
-        yield {"DATABASE_URL": made.url} | (_server(made) if isinstance(made, PostgreSQL) else {})
-    finally:
-        made.remove()
-
-
-def _server(made: PostgreSQL) -> dict[str, str]:
-    postgres = subprocess.run([made.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
-    return {
-        "BENCH_POSTMASTER": (made.data / "postmaster.pid").read_text().split()[0],
-        "BENCH_SERVER_LOG": str(made.data / "server.log"),
-        "BENCH_SERVER": postgres.stdout.split()[2],
-    }
+    with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as home:
+        made = SQLite(Path(home)) if name == "SQLite" else Server(Path(home))
+        try:
+            yield {"DATABASE_URL": made.url} | (made.environment_of_a_run() if isinstance(made, Server) else {})
+        finally:
+            made.remove()
 
 
 def rows(name: str, arguments: list[str], environment: dict[str, str]) -> Iterator[dict]:

@@ -8,36 +8,19 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from tests.processes import children
+
 TICK = 1 / os.sysconf("SC_CLK_TCK")
 PROC = Path("/proc")
-
-
-def stat(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from the third on (state, ppid, ...); raises OSError if it is gone."""
-    return (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
 def cpu_seconds(pid: int, ended_children: bool = False) -> float:
     """Return the CPU time of a process, if asked with that of its children that ended; 0 if it is gone itself."""
     try:
-        fields = stat(pid)
+        fields = (PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()  # from the third on
     except OSError:
         return 0.0
     return sum(map(int, fields[11 : 15 if ended_children else 13])) * TICK
-
-
-def children(pid: int) -> list[int]:
-    """Return the living children of a process, the oldest first."""
-    found = []
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = stat(int(entry.name))
-            except OSError:
-                continue
-            if int(fields[1]) == pid and fields[0] != "Z":
-                found.append((int(fields[19]), int(entry.name)))
-    return [child for _started, child in sorted(found)]
 
 
 def tree(pid: int) -> list[int]:

@@ -22,7 +22,7 @@ from tests.benchmarks import machine
 from tests.benchmarks.page import page
 from tests.benchmarks.report import logs
 from tests.benchmarks.tasks import noop
-from tests.processes import Process, until
+from tests.processes import Process, children, until
 
 POSTMASTER = int(os.environ.get("BENCH_POSTMASTER", "0"))
 SERVER_LOG = os.environ.get("BENCH_SERVER_LOG", "")
@@ -123,10 +123,10 @@ class Clusters:
         names = {}
         for process in self.processes:
             names[process.pid] = "parent"
-            for sentinel in machine.children(process.pid):
+            for sentinel in children(process.pid):
                 names[sentinel] = "sentinel"
                 order = ["workers"] * self.workers + ["pusher", "housekeeper"]
-                names |= dict(zip(machine.children(sentinel), order, strict=False))
+                names |= dict(zip(children(sentinel), order, strict=False))
         return names
 
     def cpu(self) -> dict[int, float]:

@@ -12,7 +12,7 @@ from tests.benchmarks import machine, report
 from tests.benchmarks.options import MEASURES, parse
 from tests.benchmarks.page import Page
 from tests.benchmarks.profile import shares
-from tests.processes import ROOT, Process, until
+from tests.processes import ROOT, Process, children, until
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_the_tree_of_a_process_and_its_cpu_time_are_seen(tmp_path):
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
     parent = Process(tmp_path / "log", sys.executable, "-c", code).start()
     try:
-        child = until(lambda: machine.children(parent.pid))[0]
+        child = until(lambda: children(parent.pid))[0]
         assert machine.tree(parent.pid) == [parent.pid, child]
         until(lambda: machine.cpu_seconds(child) > 0.1)
         assert machine.pss_megabytes([parent.pid, child]) > 1
