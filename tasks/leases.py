@@ -36,6 +36,10 @@ CLAIM_LIFETIME = timedelta(seconds=5)
 """A claimed row that has not started by then goes back: it waits behind long tasks, or its package is lost."""
 
 
+_ATTEMPT = ("lease_id", "worker_ids", "task_path", "attempts", "max_attempts")
+"""Columns that make an Attempt of a row; its arguments may be large."""
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """A claimed row, not started."""
@@ -203,7 +207,7 @@ def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozens
     """
     running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
     count = 0
-    for task in running:
+    for task in running.only(*_ATTEMPT):
         worker_id = task.worker_ids[-1]
         if not is_alive(worker_id):
             count += _rescue(task, timed_out=worker_id in timed_out)
@@ -212,20 +216,22 @@ def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozens
 
 def rescue_dead_clusters() -> int:
     """Take the leases of every cluster whose heartbeat is older than TASKS_LEASE; return how many rows there were."""
-    fresh = Cluster.objects.alive()
-    orphans = Task.objects.filter(lease_id__isnull=False).exclude(cluster__in=fresh)
-    rescued = orphans.filter(status=TaskResultStatus.READY).update(**NOT_LEASED)
-    for task in orphans.filter(status=TaskResultStatus.RUNNING):
-        rescued += _rescue(task)
-    Cluster.objects.exclude(pk__in=fresh.values("pk")).filter(
-        ~models.Exists(Task.objects.filter(lease_id__isnull=False, cluster=models.OuterRef("pk")))
-    ).delete()
+    alive = Cluster.objects.alive()
+    orphans = Task.objects.filter(lease_id__isnull=False).exclude(cluster__in=alive)
+    rescued = 0
+    if orphans.exists():
+        rescued += orphans.filter(status=TaskResultStatus.READY).update(**NOT_LEASED)
+        rescued += sum(_rescue(task) for task in orphans.filter(status=TaskResultStatus.RUNNING).only(*_ATTEMPT))
+    dead = Cluster.objects.exclude(pk__in=alive.values("pk"))
+    if dead.exists():
+        dead.filter(~models.Exists(Task.objects.filter(lease_id__isnull=False, cluster=models.OuterRef("pk")))).delete()
     return rescued
 
 
 def sign_off(cluster_id: uuid.UUID) -> None:
     """End a cluster whose workers are all gone: what still ran was interrupted, and used no attempt."""
-    for task in Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING):
+    running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
+    for task in running.only(*_ATTEMPT):
         message = "Its cluster stopped, and its code did not end within the grace, so its worker was killed."
         try:
             give_back(_attempt_of(task), timedelta(), Failure(TaskError.Kind.INTERRUPTED, message=message))
