@@ -1,0 +1,1 @@
+"""An app of the tests, of a later release: task functions that misuse the process they run in."""
