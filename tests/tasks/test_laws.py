@@ -549,9 +549,7 @@ class Machine(RuleBasedStateMachine):
     @step(
         2,
         at=st.integers(2, 5),
-        what=st.sampled_from(
-            ["success", "exception", "snooze", "start", "claim", "beat", "rescue", "retry", "cancel"]
-        ),
+        what=st.sampled_from(["success", "exception", "snooze", "start", "claim", "beat", "rescue", "retry", "cancel"]),
     )
     def something_will_come_between(self, at, what):
         self.armed = Between(at, lambda: self.do_all(what))
