@@ -9,13 +9,17 @@ Where somebody listens (`execute_wrapper`, the log of queries with DEBUG), each 
 from __future__ import annotations
 
 import itertools
+import random
+import sqlite3
+import time
 import weakref
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
+R = TypeVar("R")
 Row = tuple[Any, ...]
 
 PREPARE_AGAIN = (b"26000", b"0A000")
@@ -23,6 +27,9 @@ PREPARE_AGAIN = (b"26000", b"0A000")
 
 IDLE = 0
 """psycopg.pq.TransactionStatus.IDLE: no transaction has begun."""
+
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.0001, 0.002
+"""Seconds until a writer on SQLite asks again whether it is its turn."""
 
 _numbers = itertools.count()
 
@@ -32,6 +39,7 @@ class Statement:
 
     def __init__(self, sql: str) -> None:
         self.sql = " ".join(sql.split())
+        self._writes = self.sql.startswith(("INSERT", "UPDATE"))
         self._for_sqlite = self.sql.replace("%s", "?").replace("%%", "%")
         parts = self.sql.split("%s")
         numbered = [f"{part}${number}" for number, part in enumerate(parts[:-1], 1)]
@@ -46,11 +54,17 @@ class Statement:
             return self._run_with_django(database, params)
         if database.vendor == "sqlite":
             with database.wrap_database_errors:
-                return database.connection.execute(self._for_sqlite, params).fetchall()
+                if self._writes and not database.in_atomic_block:
+                    return _write(database.connection, lambda: self.on_sqlite(database.connection, params))
+                return self.on_sqlite(database.connection, params)
         if database.in_atomic_block and database.connection.pgconn.transaction_status == IDLE:
             return self._run_with_django(database, params)  # which begins the transaction first
         with database.wrap_database_errors:
             return self._run_with_libpq(database.connection, params)
+
+    def on_sqlite(self, connection: Any, params: Sequence[Any]) -> list[Row]:
+        """Return the rows, from a connection of the module sqlite3."""
+        return connection.execute(self._for_sqlite, params).fetchall()
 
     def _run_with_django(self, database: Any, params: Sequence[Any]) -> list[Row]:
         with database.cursor() as cursor:
@@ -95,15 +109,41 @@ def run_together(*runs: tuple[Statement, Sequence[Any]]) -> list[list[Row]]:
     if is_heard or database.in_atomic_block or database.vendor != "sqlite":
         with transaction.atomic():
             return [statement.run(params) for statement, params in runs]
+    raw = database.connection
     with database.wrap_database_errors:
-        database.connection.execute("BEGIN IMMEDIATE")
-        try:
-            rows = [statement.run(params) for statement, params in runs]
-            database.connection.execute("COMMIT")
-        except BaseException:
-            database.connection.execute("ROLLBACK")
-            raise
-        return rows
+        return _write(raw, lambda: [statement.on_sqlite(raw, params) for statement, params in runs])
+
+
+def _write(connection: Any, act: Callable[[], R]) -> R:
+    """Return what `act` returns in a transaction of its own, on SQLite.
+
+    SQLite lets a writer that finds another one at work sleep, soon for a tenth of a second. The writes of workers last
+    some 0.1 ms, so this one asks again after little more than that.
+    """
+    (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
+    deadline = time.monotonic() + patience / 1000
+    pause = SHORTEST_PAUSE
+    connection.execute("PRAGMA busy_timeout = 0")
+    try:
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                break
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(LONGEST_PAUSE, 1.5 * pause)
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {patience}")
+    try:
+        value = act()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:  # some errors, for instance a full disk, end it
+            connection.execute("ROLLBACK")
+        raise
+    return value
 
 
 def _database() -> tuple[Any, bool]:

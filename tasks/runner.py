@@ -110,14 +110,15 @@ class Chain:
         except LeaseLost:
             said = persist(lambda: _too_late(attempt))
         took = time.monotonic() - began
-        _latest[attempt.task_path] = max(took, 0.9 * _latest.get(attempt.task_path, 0))
         _successes.add(attempt, took) if said == SUCCEEDED else _log(logging.WARNING, attempt, said, took)
 
     def make(self, task: TaskFunction[Any, Any], attempt: Attempt) -> str:
         """Call the function, then write its outcome, with the start of the next one if it succeeded."""
         in_atomic_block = connection.in_atomic_block
+        began = time.monotonic()
         try:
             value = _call(task, attempt)
+            _quickness.note(attempt.task_path, time.monotonic() - began)
             if _is_transaction_open() and not in_atomic_block:
                 raise RuntimeError("The function returned and left a transaction open.")
         except LeaseLost:
@@ -138,7 +139,7 @@ class Chain:
             return
         task_id, lease_id, path = claimed
         now = time.monotonic()
-        is_durable = now - self.durable_at > DURABLE_WITHIN or _latest.get(path, QUICK) >= QUICK
+        is_durable = now - self.durable_at > DURABLE_WITHIN or not _quickness.expects(path)
         if is_durable:
             self.durable_at = now
         try:
@@ -152,8 +153,20 @@ class Chain:
                 raise LeaseLost
 
 
-_latest: dict[str, float] = {}
-"""How long the latest attempts at each function took, the longest of them, which counts less with each one."""
+class _Quickness:
+    """Which functions have been quick lately: the longest of their latest calls, which fades with each one."""
+
+    def __init__(self) -> None:
+        self.longest: dict[str, float] = {}
+
+    def note(self, path: str, took: float) -> None:
+        self.longest[path] = max(took, 0.9 * self.longest.get(path, 0))
+
+    def expects(self, path: str) -> bool:
+        return self.longest.get(path, QUICK) < QUICK
+
+
+_quickness = _Quickness()
 
 
 class _Successes:
