@@ -30,7 +30,7 @@ test-browser: .venv/development  ## End to end in Chromium, on SQLite and on Pos
 	$(BIN)/pytest tests/e2e -m browser -n 0
 	DATABASE_URL=$${POSTGRES_URL:-postgres://postgres@127.0.0.1:5432/postgres} $(BIN)/pytest tests/e2e -m browser -n 0
 
-chaos: .venv/development  ## Kill processes and databases under load, print the table (CHAOS='conservation --tasks 2000')
+chaos: .venv/development  ## Kill processes, hosts and databases under load, print the table (as root; CHAOS='--short')
 	$(PY) -m tests.chaos $(CHAOS)
 
 bench: .venv/development  ## Measure rates, latencies, costs on both databases (BENCH='drain pickup --database SQLite')

@@ -35,6 +35,7 @@ class Clusters:
         return self
 
     def __exit__(self, *error: object) -> None:
+        signal.alarm(0)  # the deadline of the scenario; let it not come in between
         for process in self.started:
             process.stop(GRACE + 3)
 

@@ -31,10 +31,14 @@ class Disk:
     """A file system of its own, in memory: fast, and small enough to fill it."""
 
     def __init__(self, path: Path, megabytes: int) -> None:
-        need_root("a file system of its own")
         self.path = path
-        path.mkdir()
-        subprocess.run([need("mount", "mount"), "-t", "tmpfs", "-o", f"size={megabytes}m", "chaos", path], check=True)
+        self.megabytes = megabytes
+
+    def create(self) -> None:
+        need_root("a file system of its own")
+        self.path.mkdir()
+        size = f"size={self.megabytes}m"
+        subprocess.run([need("mount", "mount"), "-t", "tmpfs", "-o", size, "chaos", self.path], check=True)
 
     def fill(self, seconds: float) -> None:
         """Leave no byte free, for so long; what others free meanwhile is taken too."""
@@ -50,22 +54,27 @@ class Disk:
         filler.unlink()
 
     def remove(self) -> None:
-        subprocess.run(["umount", "--lazy", self.path], check=True)
+        if self.path.is_mount():
+            subprocess.run(["umount", "--lazy", self.path], check=True)
 
 
 class Database:
-    """What both have in common: a place, and a disk if the scenario fills one."""
+    """What both have in common: a place below `home`, on a file system of `disk` megabytes of its own, if given."""
 
     name: str
     url: str
     disk: Disk | None = None
 
     def __init__(self, home: Path, disk: int = 0) -> None:
-        """Create it below `home`; on a file system of `disk` megabytes, if given."""
         self.home = self.logs = home
         if disk:
             self.disk = Disk(home / "disk", disk)
             self.home = home / "disk"
+
+    def create(self) -> None:
+        """Make it, and let it answer."""
+        if self.disk:
+            self.disk.create()
 
     @contextmanager
     def away(self) -> Iterator[None]:
@@ -77,6 +86,7 @@ class Database:
         """Start it if it went down by itself."""
 
     def remove(self) -> None:
+        """Stop and remove what there is of it."""
         if self.disk:
             self.disk.remove()
 
@@ -107,16 +117,18 @@ class PostgreSQL(Database):
 
     def __init__(self, home: Path, disk: int = 0) -> None:
         super().__init__(home, disk)
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
-        self.programs = found[-1] if found else Path(need("initdb", "postgresql")).parent
-        self.environment = {**os.environ, "LC_ALL": "C"}
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
+        self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
+        self.data = self.home / "data"
+        self.environment = {**os.environ, "LC_ALL": "C"}
+
+    def create(self) -> None:
+        super().create()
         if os.geteuid() == 0:
             for path in {self.home, self.logs}:
                 shutil.chown(path, "postgres")
-        self.data = self.home / "data"
         options = ("--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", "--wal-segsize=1")
         self._run("initdb", *options, "-D", self.data)
         self.configure(
@@ -125,9 +137,8 @@ class PostgreSQL(Database):
             max_connections=100,
             unix_socket_directories=self.home,
             min_wal_size="8MB",
-            max_wal_size="32MB" if disk else "256MB",
+            max_wal_size="32MB",
         )
-        self.url = f"postgres://postgres@127.0.0.1:{self.port}/postgres"
         self.start()
 
     def configure(self, **settings: object) -> None:
@@ -183,12 +194,13 @@ class PostgreSQL(Database):
                 return
 
     def remove(self) -> None:
-        if self.is_running():
+        if self.data.exists() and self.is_running():
             self.stop("immediate")
         super().remove()
 
     def _run(self, program: str, *arguments: object, check: bool = True) -> int:
-        command = [str(self.programs / program), *map(str, arguments)]
+        found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: float(path.parts[-3]))
+        command = [str(found[-1]) if found else need(program, "postgresql"), *map(str, arguments)]
         if os.geteuid() == 0:
             command = ["runuser", "-u", "postgres", "--", *command]
         with (self.logs / "pg_ctl.log").open("ab") as log:

@@ -31,7 +31,7 @@ def measure(stage: Stage, fault: Callable[[Clusters], int], outages: int = 0) ->
     `fault` returns how much it killed. If it is an outage of the database, in which no process dies, `outages` is how
     many: no attempt may be lost then, and each process may log `LINES` lines for each.
     """
-    window = 5 if stage.is_short else 8
+    window = 5 if stage.is_short else 7
     with Clusters(stage.home) as clusters:
         workers = clusters.count * WORKERS
         backlog = Backlog(workers)

@@ -29,14 +29,13 @@ SHOWN = 15
 """Last lines of each log that are shown of a scenario that failed."""
 
 
-def perform(scenario: Scenario, kind: str, is_short: bool, home: Path) -> dict[str, Any]:
+def perform(scenario: Scenario, stage: Stage) -> dict[str, Any]:
     """Create the database, set Django up, run the scenario; return its row."""
-    can_do_without = os.geteuid() != 0 and scenario.disk == IN_MEMORY
-    database = KINDS[kind](home, 0 if can_do_without else scenario.disk)
     try:
+        stage.database.create()
         os.environ |= {
             "DJANGO_SETTINGS_MODULE": "tests.settings",
-            "DATABASE_URL": database.url,
+            "DATABASE_URL": stage.database.url,
             "PYTHONWARNINGS": "ignore",
             "LOG_LEVEL": "WARNING",
             "TASKS_LEASE": str(LEASE),
@@ -48,10 +47,10 @@ def perform(scenario: Scenario, kind: str, is_short: bool, home: Path) -> dict[s
 
         call_command("migrate", run_syncdb=True, verbosity=0)
         module = importlib.import_module(f"tests.chaos.{scenario.module}")
-        return getattr(module, scenario.name)(Stage(scenario.name, database, home, is_short))
+        return getattr(module, scenario.name)(stage)
     finally:
         signal.alarm(0)
-        database.remove()
+        stage.database.remove()
 
 
 def main() -> None:
@@ -66,17 +65,27 @@ def main() -> None:
     def out_of_time(signum: int, frame: object) -> None:
         raise TimeoutError(f"it did not end within {scenario.deadline} s")
 
+    def stop(signum: int, frame: object) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_IGN)  # nothing shall interrupt the clean-up
+        sys.exit("stopped")
+
     signal.signal(signal.SIGALRM, out_of_time)
-    signal.signal(signal.SIGTERM, lambda signum, frame: sys.exit("terminated"))
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, stop)
     signal.alarm(scenario.deadline)
     home = Path(tempfile.mkdtemp(prefix=f"chaos-{scenario.name}-"))
     home.chmod(0o755)  # PostgreSQL's user goes through it
+    can_do_without = os.geteuid() != 0 and scenario.disk == IN_MEMORY
+    database = KINDS[options.database](home, 0 if can_do_without else scenario.disk)
+    stage = Stage(scenario.name, database, home, options.short)
     began = time.monotonic()
     try:
-        row = perform(scenario, options.database, options.short, home)
+        row = perform(scenario, stage)
     except Exception as error:
         traceback.print_exc()
-        row = {"verdict": f"{type(error).__name__}: {error}", "passed": False}
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        row = {"verdict": "; ".join([*stage.problems, reason]), "passed": False}
     finally:
         if options.keep:
             print(f"kept: {home}", file=sys.stderr)
