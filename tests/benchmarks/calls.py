@@ -77,7 +77,7 @@ def signup(options: Options) -> Iterator[Figures]:
     acts: dict[str, Callable[[int], object]] = {"with its task p50 ms": post, "without p50 ms": post_without_task}
     in_turns(acts, 3)
     for _repeat in range(options.repeats or 3):
-        spent = in_turns(acts, 3 if options.quick else 30)
+        spent = in_turns(acts, 3 if options.quick else 20)
         figures = {name: 1000 * median(seconds) for name, seconds in spent.items()}
         yield figures | {"ratio": figures["with its task p50 ms"] / figures["without p50 ms"]}
     assert 2 * Task.objects.count() == User.objects.count(), "the variants are not what they should be"

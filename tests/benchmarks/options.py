@@ -15,7 +15,7 @@ MEASURES = {
     "enqueue": "one enqueue beside one plain INSERT",
     "bulk": "enqueue_many of 10,000 tasks",
     "signup": "a signup with and without its task",
-    "flat": "rate and pickup beside 100,000 rows in the way; with --large also 1,000,000 and 5,000,000",
+    "flat": "rate and pickup beside 100,000 rows in the way; with --large also beside millions, and by kind",
     "scaling": "two clusters of two workers beside one of four; PostgreSQL only",
     "profile": "where the time of a drain goes, by process, with py-spy; only if it is named",
 }
@@ -47,7 +47,9 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--tasks", type=int, help="tasks of a drain; default: 20000")
     parser.add_argument("--workers", type=int, default=2, help="worker processes; default: 2")
     parser.add_argument("--repeats", type=int, help="default: 3 where a repeat is short, otherwise 1")
-    parser.add_argument("--large", action="store_true", help="flat: also what takes minutes to fill")
+    parser.add_argument(
+        "--large", action="store_true", help="flat: also what takes minutes to fill, and each kind of rows by itself"
+    )
     parser.add_argument("--quick", action="store_true", help="small numbers: shows only that everything works")
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.measures if name not in MEASURES]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from statistics import median
 
 from django.db.models.functions import Now
@@ -46,12 +47,12 @@ def _drain(count: int, clusters: stage.Clusters) -> Figures:
 
 def scaling(options: Options) -> Iterator[Figures]:
     """Two clusters of two workers beside one of four, in turns."""
-    for _repeat in range(options.repeats or 3):
+    for _repeat in range(options.repeats or 2):
         rates = {}
         for name, count, workers in (("one cluster of four", 1, 4), ("two clusters of two", 2, 2)):
             stage.fresh()
             troubles = stage.Troubles()
-            rates[name] = _drain(options.tasks, stage.Clusters(count, workers))["tasks/s"]
+            rates[name] = _drain(options.tasks // 2, stage.Clusters(count, workers))["tasks/s"]
             lines = troubles.lines()
             rates[f"{name}, errors"] = len(lines)
             rates[f"{name}, deadlocks"] = sum("deadlock" in line for line in lines)
@@ -61,18 +62,22 @@ def scaling(options: Options) -> Iterator[Figures]:
 
 def flat(options: Options) -> Iterator[Figures]:
     """The steady rate over the first tasks, and the pickup, beside rows that should make no difference."""
-    count = options.tasks // 2
-    some = 1000 if options.quick else MANY
-    cases: dict[str, Callable[[], None]] = {
+    count = options.tasks // 4
+    many = 1000 if options.quick else MANY
+    may_not_be_taken: dict[str, Callable[[int], None]] = {
+        "of another queue": lambda rows: _copies(rows, queue_name="elsewhere"),
+        "scheduled": lambda rows: _copies(rows, run_after=timezone.now() + timedelta(days=1)),
+        "of another release": lambda rows: _copies(rows, task_path="tests.benchmarks.tasks.of_another_release"),
+        "of a paused queue": _paused,
+    }
+    cases: dict[str, Callable[[], object]] = {
         "nothing else": lambda: None,
-        f"{some:,} more waiting": lambda: _waiting(some, count),
-        f"{some:,} finished": lambda: _finished(some),
-        f"{some:,} of another queue": lambda: _copies(some, queue_name="elsewhere"),
-        f"{some:,} scheduled": lambda: _copies(some, run_after=timezone.now() + timedelta(days=1)),
-        f"{some:,} of another release": lambda: _copies(some, task_path="tests.benchmarks.tasks.of_another_release"),
-        f"{some:,} of a paused queue": lambda: _paused(some),
+        f"{many:,} more waiting": lambda: _waiting(many, count),
+        f"{many:,} finished": lambda: _finished(many),
+        f"{many:,} that may not be taken": lambda: [add(many // 4) for add in may_not_be_taken.values()],
     }
     if options.large:
+        cases |= {f"{many:,} {name}": partial(add, many) for name, add in may_not_be_taken.items()}
         cases |= {
             f"{VERY_MANY:,} more waiting": lambda: _waiting(VERY_MANY, count),
             f"{FINISHED:,} finished": lambda: _finished(FINISHED),
@@ -84,7 +89,7 @@ def flat(options: Options) -> Iterator[Figures]:
             stage.fill(count)
             add()
             stage.settle()
-            with stage.Clusters(workers=options.workers) as _clusters:
+            with stage.Clusters(workers=options.workers):
                 stage.wait(count, seconds=300)
                 figures[f"{name}: tasks/s"] = steady_rate(page().starts(count))
                 delays = pickups(noop.using(priority=100), 10 if options.quick else 40, 20, first=PLACES - 1000)
