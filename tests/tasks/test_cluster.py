@@ -189,14 +189,26 @@ def test_an_atomic_task_leaves_its_effect_once(cluster):
     assert [effect.name for effect in Effect.objects.all()] == ["good"]
 
 
+def wait_for_beats(process) -> None:
+    """Wait for two heartbeats of the cluster: then it has looked at the others between them."""
+    for _beat in range(2):
+        before = Cluster.objects.get(pid=process.pid).heartbeat_at
+        until(lambda before=before: Cluster.objects.get(pid=process.pid).heartbeat_at > before, what="a heartbeat")
+
+
 def test_an_outage_longer_than_the_lease_costs_no_attempt(cluster):
-    for queue in ("mail", "default"):
-        cluster("--workers", "1", "--queues", queue, TASKS_LEASE="3")
-    in_the_outage, after_it = work.sleep.using(queue_name="mail").enqueue(2), work.sleep.enqueue(7.5)  # where each ends
+    clusters = {queue: cluster("--workers", "1", "--queues", queue, TASKS_LEASE="3") for queue in ("mail", "default")}
+    in_the_outage, after_it = work.sleep.using(queue_name="mail").enqueue(2), work.sleep.enqueue(8)  # where each ends
     results = [in_the_outage, after_it]
     until(lambda: all(row(result).status == "RUNNING" for result in results))
+    quick, slow = clusters.values()
     with no_database():
         time.sleep(5)  # longer than the lease, so that to each cluster the other looks dead
+        os.kill(tree(slow, workers=1)[-1], signal.SIGSTOP)  # its housekeeper, between two tries
+    try:
+        wait_for_beats(quick)
+    finally:
+        os.kill(tree(slow, workers=1)[-1], signal.SIGCONT)
     until(lambda: finished(*results))
     assert [(row(result).status, row(result).attempts, kinds(result)) for result in results] == [
         ("SUCCESSFUL", 1, []),
@@ -214,8 +226,7 @@ def test_a_cluster_that_starts_right_after_an_outage_lets_the_others_speak_first
         time.sleep(4)  # longer than the lease
         os.kill(housekeeper, signal.SIGSTOP)  # between two tries, which are up to two seconds apart
     try:
-        new = Cluster.objects.get(pid=cluster("--workers", "1", TASKS_LEASE="3").pid)
-        until(lambda: Cluster.objects.get(pk=new.pk).heartbeat_at > new.heartbeat_at, what="its first round is over")
+        wait_for_beats(cluster("--workers", "1", TASKS_LEASE="3"))
     finally:
         os.kill(housekeeper, signal.SIGCONT)
     assert kinds(result) == []
