@@ -109,7 +109,7 @@ PROOFS[3] = [
 
 def test_a_cluster_that_was_only_asleep_has_lost_its_task_and_its_outcome_is_refused(cluster):
     clusters = [cluster("--workers", "1", TASKS_LEASE="3") for _number in range(2)]
-    result = work.process_id.enqueue(2.5)
+    result = work.process_id.enqueue(3)
     until(lambda: row(result).status == "RUNNING")
     asleep, other = sorted(clusters, key=lambda process: process.pid != row(result).cluster.pid)
     late_worker, next_worker = tree(asleep, workers=1)[1], tree(other, workers=1)[1]

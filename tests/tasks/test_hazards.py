@@ -94,7 +94,7 @@ PROOFS[2] = [
 
 
 def test_what_waits_behind_a_long_task_runs_elsewhere_and_only_there(cluster):
-    busy = cluster("--workers", "1", "--queues", "default,mail")
+    busy = cluster("--workers", "1", "--queues", "default,mail", TASKS_LEASE="3")  # it looks round each 0.6 s
     before = tree(busy, workers=1)
     long = work.sleep.enqueue(leases.CLAIM_LIFETIME.total_seconds() + 2.5)
     until(lambda: row(long).status == "RUNNING")
@@ -548,7 +548,7 @@ def test_a_worker_that_has_grown_is_replaced_between_two_tasks(cluster):
     worker = tree(process, workers=1)[1]
     with transaction.atomic():
         grown = work.grow.enqueue(settings.Q_CLUSTER["max_rss"] // 1024)
-        after = [work.process_id.enqueue(0.01) for _ in range(150)]  # some are in line when the worker is replaced
+        after = [work.process_id.enqueue(0.01) for _ in range(120)]  # some are in line when the worker is replaced
     until(lambda: worker not in tree(process, workers=1) and tree(process, workers=1), what="another worker")
     until(lambda: finished(grown, *after))
     assert {(row(result).status, row(result).attempts) for result in (grown, *after)} == {("SUCCESSFUL", 1)}
