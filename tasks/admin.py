@@ -312,6 +312,8 @@ def call_text(task: Task, everything: bool) -> str:
 
     The names are not known if the function is gone or took others at the enqueue; then any may be a sensitive one.
     """
+    if not isinstance(task.args, list) or not isinstance(task.kwargs, dict):  # a row made by hand
+        return json.dumps([task.args, task.kwargs], ensure_ascii=False) if everything else HIDDEN
     function = registry.get(task.task_path)
     named = [(str(position), value) for position, value in enumerate(task.args)] + list(task.kwargs.items())
     hidden = [name for name, value in named]

@@ -144,7 +144,7 @@ class DatabaseBackend(BaseTaskBackend):
             args=row.args,
             kwargs=row.kwargs,
             backend=self.alias,
-            errors=_errors(row) if row.attempts else [],
+            errors=_errors(row) if row.attempts or row.finished_at else [],
             worker_ids=row.worker_ids,
         )
         object.__setattr__(result, "_return_value", row.return_value)

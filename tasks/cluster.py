@@ -209,8 +209,8 @@ class Sentinel(django_q_cluster.Sentinel):
 
 def _child(target: Callable[..., Any], parent: int, *args: Any) -> None:
     """Run in a new process: leave the signals of the group to the sentinel, and never outlive the parent."""
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
-        signal.signal(signum, signal.SIG_IGN)
+    for signum in SIGNALS:
+        signal.signal(signum, _pass_over)
     if sys.platform == "linux":  # the kernel does it, at once
         pr_set_pdeathsig = 1
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
@@ -225,6 +225,19 @@ def _child(target: Callable[..., Any], parent: int, *args: Any) -> None:
         os._exit(1)  # at once: multiprocessing would first wait for the children, which nobody watches any more
 
 
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+
+def _pass_over(signum: int, frame: object) -> None:
+    """Do nothing. Unlike SIG_IGN, this is not inherited by programs that a task starts."""
+
+
+def _reset_signals() -> None:
+    """Give what a task forks the signals of any program."""
+    for signum in SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+
+
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(WATCH)
@@ -233,6 +246,8 @@ def _watch(parent: int) -> None:
 
 def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel) -> None:
     """Be a worker: django-q2's loop, and the runner told where it is."""
+    logging.raiseExceptions = False  # a task may have closed what the log is written to
+    os.register_at_fork(after_in_child=_reset_signals)
     slots.pids[slot] = os.getpid()
     Worker.id = worker_id(row, os.getpid())
     Worker.is_draining = stop.is_set

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django_tasks import base
 
 from tasks.exceptions import LeaseLost
@@ -45,16 +46,23 @@ class TaskContext(base.TaskContext):
 
     @checkpoint.setter
     def checkpoint(self, value: Any) -> None:
-        to_json(value)
+        _check_size("checkpoint", to_json(value))
         self._write(checkpoint=value)
         self._checkpoint = value
 
     def progress(self, done: float, total: float, message: str = "") -> None:
         """Show how far the task is: `done` of `total`, in units of its own, with a short text."""
-        to_json([done, total, message])
+        _check_size("progress", to_json([done, total, message]))
         self._write(progress={"done": done, "total": total, "message": message})
 
     def _write(self, **values: Any) -> None:
         mine = Task.objects.filter(pk=self._attempt.task_id, lease_id=self._attempt.lease_id)
         if not mine.update(**values):
             raise LeaseLost(f"task {self._attempt.task_id}: this attempt is over")
+
+
+def _check_size(name: str, text: str) -> None:
+    if len(text) > settings.TASKS_MAX_PAYLOAD:
+        raise ValueError(
+            f"{name} has {len(text)} characters; allowed are {settings.TASKS_MAX_PAYLOAD} (TASKS_MAX_PAYLOAD)."
+        )

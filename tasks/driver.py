@@ -14,6 +14,7 @@ import sqlite3
 import time
 import weakref
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -144,6 +145,24 @@ def _write(connection: Any, act: Callable[[], R]) -> R:
             connection.execute("ROLLBACK")
         raise
     return value
+
+
+def has_open_transaction(connection: Any) -> bool:
+    """Return whether a driver's connection is in a transaction, whoever began it."""
+    if connection is None:
+        return False
+    if isinstance(connection, sqlite3.Connection):
+        try:
+            return connection.in_transaction
+        except sqlite3.ProgrammingError:  # somebody has closed it
+            return False
+    return bool(not connection.closed and connection.pgconn.transaction_status != IDLE)
+
+
+def roll_back(connection: Any) -> None:
+    """Undo what a driver's connection has not committed; cursors that somebody keeps would keep the transaction."""
+    with suppress(Exception):
+        connection.rollback()
 
 
 def _database() -> tuple[Any, bool]:

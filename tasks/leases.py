@@ -10,6 +10,7 @@ claim, start and succeed run for each task: `tasks.statements` has their SQL. Wh
 from __future__ import annotations
 
 import json
+import logging
 import uuid
 from collections.abc import Iterable
 from contextlib import suppress
@@ -18,16 +19,18 @@ from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
 from tasks import statements
 from tasks.driver import Row
-from tasks.exceptions import LeaseLost, WorkerLost
+from tasks.exceptions import Cancelled, LeaseLost, TaskTimeout, WorkerLost
 from tasks.functions import retention_of
 from tasks.models import NOT_LEASED, Cluster, Task, TaskError, given_up
+
+logger = logging.getLogger(__name__)
 
 LOST_IN_A_ROW = 3
 """So many lost attempts one after the other, and the task is FAILED: it may be what kills its workers."""
@@ -61,6 +64,8 @@ class Attempt:
     kwargs: dict[str, Any]
     number: int
     max_attempts: int
+    unreadable: str = ""
+    """Why the arguments in the row cannot be used; then they are empty."""
 
 
 class Outcome(Enum):
@@ -159,6 +164,12 @@ def refuse(attempt: Attempt, message: str) -> None:
         _keep(attempt, Failure(TaskError.Kind.SUPERSEDED, message=message))
 
 
+def push_forward(task_id: int, lease_id: uuid.UUID, delay: timedelta) -> None:
+    """Give back a claimed row that cannot be started, so that it is in nobody's way for a while."""
+    claimed = Task.objects.filter(pk=task_id, lease_id=lease_id, status=TaskResultStatus.READY)
+    claimed.update(**NOT_LEASED, run_after=Now() + delay)
+
+
 def release(cluster_id: uuid.UUID, older_than: timedelta = timedelta()) -> int:
     """Give back what the cluster claimed and did not start, `older_than` ago or earlier; return how many rows."""
     claimed = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.READY)
@@ -196,7 +207,10 @@ def cancel_requests(cluster_id: uuid.UUID) -> list[tuple[int, str, float]]:
     running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
     age = models.ExpressionWrapper(Now() - F("cancel_requested_at"), output_field=models.DurationField())
     requested = running.filter(cancel_requested_at__isnull=False).values_list("pk", "worker_ids", age)
-    return [(task_id, worker_ids[-1], waited.total_seconds()) for task_id, worker_ids, waited in requested]
+    return [
+        (task_id, worker_ids[-1] if worker_ids else "", waited.total_seconds())
+        for task_id, worker_ids, waited in requested
+    ]
 
 
 def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozenset[str] = frozenset()) -> int:
@@ -208,7 +222,7 @@ def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozens
     running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
     count = 0
     for task in running.only(*_ATTEMPT):
-        worker_id = task.worker_ids[-1]
+        worker_id = _worker_of(task)
         if not is_alive(worker_id):
             count += _rescue(task, timed_out=worker_id in timed_out)
     return count
@@ -245,7 +259,14 @@ def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: Row | None)
     if row is None:
         return None
     path, args, kwargs, number, max_attempts = row
-    return Attempt(task_id, lease_id, worker_id, path, json.loads(args), json.loads(kwargs), number, max_attempts)
+    unreadable = ""
+    try:
+        given = json.loads(args), json.loads(kwargs)
+        if not isinstance(given[0], list) or not isinstance(given[1], dict):
+            raise ValueError("they must be a list and an object")
+    except (ValueError, RecursionError) as error:
+        given, unreadable = ([], {}), str(error)
+    return Attempt(task_id, lease_id, worker_id, path, *given, number, max_attempts, unreadable)
 
 
 def _ended(attempt: Attempt, value: str) -> tuple[int, uuid.UUID, str, float]:
@@ -260,9 +281,13 @@ def _lost(attempt: Attempt) -> LeaseLost:
 def _attempt_of(task: Task) -> Attempt:
     if task.lease_id is None:
         raise LeaseLost(f"task {task.pk} is not running")
-    return Attempt(
-        task.pk, task.lease_id, task.worker_ids[-1], task.task_path, [], {}, task.attempts, task.max_attempts
-    )
+    return Attempt(task.pk, task.lease_id, _worker_of(task), task.task_path, [], {}, task.attempts, task.max_attempts)
+
+
+def _worker_of(task: Task) -> str:
+    """Return the worker of the latest attempt; a row made by hand may have none."""
+    workers = task.worker_ids
+    return str(workers[-1]) if isinstance(workers, list) and workers else ""
 
 
 def _rescue(task: Task, timed_out: bool = False) -> int:
@@ -270,12 +295,13 @@ def _rescue(task: Task, timed_out: bool = False) -> int:
     if timed_out:
         failure = Failure(
             TaskError.Kind.TIMEOUT,
-            message="The code did not stop when its time was up, so its worker was killed.",
+            _path_of(TaskTimeout),
+            "The code did not stop when its time was up, so its worker was killed.",
         )
     else:
         failure = Failure(
             TaskError.Kind.LOST,
-            f"{WorkerLost.__module__}.{WorkerLost.__qualname__}",
+            _path_of(WorkerLost),
             f"The worker {attempt.worker_id} ended without a word: killed, out of memory, or its machine went away.",
         )
     latest = TaskError.objects.filter(task=task).order_by("-pk").values_list("kind", flat=True)
@@ -283,6 +309,11 @@ def _rescue(task: Task, timed_out: bool = False) -> int:
     try:
         fail(attempt, failure, None if poison else timedelta())
     except LeaseLost:
+        return 0
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # a row that cannot be rescued must not keep the others from it
+        logger.exception("task %s cannot be rescued", task.pk)
         return 0
     return 1
 
@@ -318,10 +349,14 @@ def _end(
     return outcome
 
 
+def _path_of(exception: type[BaseException]) -> str:
+    return f"{exception.__module__}.{exception.__qualname__}"
+
+
 def _cancelled(by: str, failure: Failure | None) -> Failure:
     message = f"Cancelled by {by}."
     if failure is None:
-        return Failure(TaskError.Kind.CANCELLED, message=message)
+        return Failure(TaskError.Kind.CANCELLED, _path_of(Cancelled), message)
     how = "" if failure.kind is TaskError.Kind.CANCELLED else f"It ended so: {failure.kind.label}. "
     ended = f"{message} {how}{failure.message}".rstrip()
     return Failure(TaskError.Kind.CANCELLED, failure.exception_path, ended, failure.traceback)
@@ -335,5 +370,5 @@ def _keep(attempt: Attempt, failure: Failure) -> None:
         exception_path=failure.exception_path[:255],
         message=failure.message.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
         traceback=failure.traceback.replace("\x00", "\N{REPLACEMENT CHARACTER}"),
-        worker_id=attempt.worker_id,
+        worker_id=attempt.worker_id[:128],
     )

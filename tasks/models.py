@@ -172,6 +172,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
                     task_id=pk,
                     attempt=attempts,
                     kind=TaskError.Kind.CANCELLED,
+                    exception_path="tasks.exceptions.Cancelled",
                     message=_("Cancelled by %(who)s before it ran.") % {"who": by},
                 )
                 for pk, _path, attempts in ready

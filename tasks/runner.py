@@ -12,22 +12,25 @@ import logging
 import time
 import traceback
 import uuid
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connection, connections, transaction
+from django.db import DataError, Error, close_old_connections, connection, connections, transaction
 from django.dispatch import Signal
 from django_tasks import task_backends
 from django_tasks.signals import task_finished, task_started
 
 from tasks import leases
 from tasks.context import TaskContext
+from tasks.driver import has_open_transaction, roll_back
 from tasks.exceptions import Cancelled, Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout
 from tasks.functions import DEFAULT_BACKOFF, TaskFunction, registry, to_json
 from tasks.leases import Attempt, Failure, Outcome
 from tasks.models import Task, TaskError
-from tasks.worker import DATABASE_AWAY, Worker, disarm, persist, time_limit, wait_for_the_database
+from tasks.worker import Worker, disarm, persist, time_limit, wait_for_the_database
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +51,9 @@ LINES = 10
 LONGEST_TEXT = 64 * 1024
 """Characters kept of a message, and of the end of a traceback."""
 
+DESCRIBED_WITHIN = 10.0
+"""Seconds that an exception gets to say what it is; then its worker is killed."""
+
 SUCCEEDED = "succeeded"
 ATTEMPT = "%s #%s: attempt %s of %s %s (%.0f ms)"
 
@@ -59,8 +65,10 @@ def run(task_id: int, lease_id: str) -> None:
         if not Worker.is_draining():
             Chain().run(task_id, uuid.UUID(lease_id))
     except BaseException:
-        logger.critical("task %s: its outcome could not be written; this worker ends", task_id, exc_info=True)
-        Worker.give_up()
+        try:
+            logger.critical("task %s: its outcome could not be written; this worker ends", task_id, exc_info=True)
+        finally:
+            Worker.give_up()
     finally:
         Worker.announce_busy(False)
 
@@ -107,8 +115,9 @@ class Chain:
                 _tell(task_started, task, attempt)
                 said = _make_atomic(task, attempt) if task.atomic else self.make(task, attempt)
                 _tell(task_finished, task, attempt)
-        except LeaseLost:
-            said = persist(lambda: _too_late(attempt))
+        except LeaseLost as error:
+            lost = error
+            said = persist(lambda: _too_late(task, attempt, lost))
         took = time.monotonic() - began
         _successes.add(attempt, took) if said == SUCCEEDED else _log(logging.WARNING, attempt, said, took)
 
@@ -144,7 +153,7 @@ class Chain:
             self.durable_at = now
         try:
             is_ours, self.following = leases.succeed_and_start(attempt, value, task_id, lease_id, is_durable=is_durable)
-        except DATABASE_AWAY as error:
+        except Error as error:  # of one or of the other: each is written by itself
             wait_for_the_database(error)
             self.following = _start(task_id, lease_id, is_repeated=True)
             persist(lambda: leases.succeed(attempt, value))
@@ -210,11 +219,18 @@ def _start(task_id: int, lease_id: uuid.UUID, is_repeated: bool = False) -> Atte
     def start_again() -> Attempt | None:
         return start() or leases.started(task_id, lease_id, Worker.id)
 
-    return persist(start_again if is_repeated else start, start_again)
+    try:
+        return persist(start_again if is_repeated else start, start_again)
+    except DataError:
+        logger.exception("task %s cannot be started; the next try is in an hour", task_id)
+        persist(lambda: leases.push_forward(task_id, lease_id, timedelta(hours=1)))
+        return None
 
 
-def _too_late(attempt: Attempt) -> str:
+def _too_late(task: TaskFunction[Any, Any] | None, attempt: Attempt, error: LeaseLost) -> str:
     """Return what became of an attempt whose row is no longer ours: refused, unless the write had been committed."""
+    if task is not None and leases.started(attempt.task_id, attempt.lease_id, attempt.worker_id):
+        return _conclude(task, attempt, error)  # it is still ours: the function's own doing
     if leases.is_concluded(attempt):
         return "was concluded before, although the database did not say so"
     said = "came too late: the task was given to another worker. Its outcome was refused"
@@ -233,12 +249,17 @@ def _make_atomic(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     except BaseException as error:
         _clean_up(in_atomic_block)
         failed = error
+        if persist(lambda: leases.is_concluded(attempt)):
+            logger.error("%s #%s succeeded; after its commit:", attempt.task_path, attempt.task_id, exc_info=True)
+            return SUCCEEDED
         return persist(lambda: _conclude(task, attempt, failed))
     return SUCCEEDED
 
 
 def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     """Return the function's value as JSON text. Whatever it raises, SystemExit included, is raised."""
+    if attempt.unreadable:
+        raise TypeError(f"The arguments in the row cannot be used: {attempt.unreadable}")
     args = list(attempt.args)
     if task.takes_context:
 
@@ -251,15 +272,23 @@ def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     with time_limit(attempt.task_id, task.timeout):
         value = task.func(*args, **attempt.kwargs)
         if inspect.iscoroutine(value):
-            value = asyncio.run(value)
-    try:
-        text = to_json(value)
-        if len(text) <= settings.TASKS_MAX_PAYLOAD:
-            return text
-        raise ValueError(f"it has {len(text)} characters, allowed are {settings.TASKS_MAX_PAYLOAD} (TASKS_MAX_PAYLOAD)")
-    except (TypeError, ValueError) as error:
-        logger.warning("%s #%s: its return value was dropped: %s", attempt.task_path, attempt.task_id, error)
-        return "null"
+            value = asyncio.run(_with_fresh_connections(value))
+        try:
+            text = to_json(value)
+            if len(text) <= settings.TASKS_MAX_PAYLOAD:
+                return text
+            raise ValueError(
+                f"it has {len(text)} characters, allowed are {settings.TASKS_MAX_PAYLOAD} (TASKS_MAX_PAYLOAD)"
+            )
+        except (TypeError, ValueError) as error:
+            logger.warning("%s #%s: its return value was dropped: %s", attempt.task_path, attempt.task_id, error)
+            return "null"
+
+
+async def _with_fresh_connections(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """Await it; what it does with the database is done in a thread, whose connection may have died meanwhile."""
+    await sync_to_async(close_old_connections)()
+    return await coroutine
 
 
 def _should_stop(attempt: Attempt) -> bool:
@@ -272,20 +301,20 @@ def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseExcepti
         case Snooze():
             outcome = leases.give_back(attempt, error.for_)
             return f"snoozed for {error.for_}" if outcome is Outcome.AGAIN else f"ended: {outcome.value}"
-        case Interrupted():
-            outcome = leases.give_back(attempt, timedelta(), _described(Kind.INTERRUPTED, error))
+        case Interrupted() if Worker.is_draining():
+            outcome = leases.give_back(attempt, timedelta(), _described(attempt, Kind.INTERRUPTED, error))
             used = "; it used no attempt" if outcome is Outcome.AGAIN else ""
             return f"was interrupted: {outcome.value}{used}"
-        case Cancelled():
-            leases.fail(attempt, _described(Kind.CANCELLED, error), None)
+        case Cancelled() if Worker.is_cancelled(attempt.task_id):
+            leases.fail(attempt, _described(attempt, Kind.CANCELLED, error), None)
             return f"was interrupted: {Outcome.CANCELLED.value}"
         case Discard():
-            leases.fail(attempt, _described(Kind.DISCARDED, error), None, on_purpose=True)
+            leases.fail(attempt, _described(attempt, Kind.DISCARDED, error), None, on_purpose=True)
             return f"gave up on purpose: {error.reason}"
         case TaskTimeout():
-            failure = _described(Kind.TIMEOUT, error)
+            failure = _described(attempt, Kind.TIMEOUT, error)
         case _:
-            failure = _described(Kind.EXCEPTION, error)
+            failure = _described(attempt, Kind.EXCEPTION, error)
     delay = error.after if isinstance(error, Retry) and error.after is not None else _backoff(task, attempt)
     outcome = leases.fail(attempt, failure, delay)
     what = f"{failure.kind.label}: {failure.exception_path.rpartition('.')[2]}"
@@ -296,12 +325,15 @@ def _clean_up(in_atomic_block: bool) -> None:
     """After code that raised: no more signals, and no transaction that it, or a timeout in Django, left open."""
     disarm()
     if _is_transaction_open() and not in_atomic_block:
+        roll_back(connection.connection)
         connection.close()
         del connections[connection.alias]
 
 
 def _is_transaction_open() -> bool:
-    return connection.in_atomic_block or (connection.connection is not None and not connection.autocommit)
+    if connection.in_atomic_block or (connection.connection is not None and not connection.autocommit):
+        return True
+    return has_open_transaction(connection.connection)
 
 
 def _unknown(attempt: Attempt) -> str:
@@ -309,18 +341,21 @@ def _unknown(attempt: Attempt) -> str:
     return "found no task function of this name in this release and goes back"
 
 
-def _described(kind: TaskError.Kind, error: BaseException) -> Failure:
+def _described(attempt: Attempt, kind: TaskError.Kind, error: BaseException) -> Failure:
     """Return what is kept of an exception: its path, its text and its traceback below this module."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
+    Worker.announce(attempt.task_id, time.monotonic() + DESCRIBED_WITHIN)
     try:
-        message = str(error)
+        message = str.__str__(str(error))
         text = "".join(traceback.format_exception(type(error), error, frames))
-    except Exception as broken:  # an exception's own __str__ may fail
+    except BaseException as broken:  # an exception's own __str__ may do anything
         message = f"(its text could not be made: {type(broken).__qualname__})"
         text = "".join(traceback.format_tb(frames))
-    path = f"{type(error).__module__}.{type(error).__qualname__}"
+    finally:
+        Worker.announce(0, 0)
+    path = _storable(f"{type(error).__module__}.{type(error).__qualname__}")
     return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]))
 
 
@@ -345,4 +380,5 @@ def _tell(signal_: Signal, task: TaskFunction[Any, Any], attempt: Attempt) -> No
     backend = type(task_backends[task.backend])
     if signal_.has_listeners(backend):
         result = persist(lambda: task.get_backend().get_result(str(attempt.task_id)))
-        signal_.send_robust(backend, task_result=result)
+        if signal_ is not task_finished or result.is_finished:  # it may be about to run again
+            signal_.send_robust(backend, task_result=result)

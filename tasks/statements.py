@@ -77,7 +77,7 @@ _CLAIM_POSTGRESQL = """
         ORDER BY line.priority DESC, t.run_after, t.id LIMIT %s)
     UPDATE tasks_task SET lease_id = %s, cluster_id = %s, leased_at = {now}
     WHERE {quick} id = ANY(ARRAY(SELECT id FROM due))
-    RETURNING id, task_path, priority, run_after"""
+    RETURNING id, task_path, priority, CAST(run_after AS text)"""
 
 _LOOK_SQLITE = """
     WITH {lines}
@@ -91,7 +91,7 @@ _LOOK_SQLITE = """
 _TAKE_SQLITE = """
     UPDATE tasks_task SET lease_id = %s, cluster_id = %s, leased_at = {now}
     WHERE id IN (SELECT value FROM json_each(%s)) AND {waits}
-    RETURNING id, task_path, priority, run_after"""
+    RETURNING id, task_path, priority, CAST(run_after AS text)"""
 
 _START = """
     UPDATE tasks_task
@@ -124,7 +124,7 @@ _INSERT = """
 def claim(
     cluster_id: uuid.UUID, lease_id: uuid.UUID, limit: int, queues: Iterable[str], task_paths: Iterable[str]
 ) -> list[Row]:
-    """Lease the next rows; return id, task_path, priority, run_after of each, in no order."""
+    """Lease the next rows; return id, task_path, priority and run_after as text of each, in no order."""
     if connection.vendor == "postgresql":
         given = [list(queues), list(task_paths), limit, limit, lease_id, cluster_id]
         return _compiled(_CLAIM_POSTGRESQL).run(given)

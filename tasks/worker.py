@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-from django.db import InterfaceError, InternalError, OperationalError, connections
+from django.db import DataError, Error, IntegrityError, InterfaceError, InternalError, OperationalError, connections
 
 from tasks.exceptions import Cancelled, Interrupted, TaskTimeout
 from tasks.outage import Outage
@@ -55,10 +55,17 @@ def persist(write: Callable[[], R], again: Callable[[], R] | None = None) -> R:
     It may go on for as long as it takes: nobody can rescue the row meanwhile, and once the database is back the
     compare-and-set decides whether it is still ours. A try that failed may have been committed without an answer.
     """
+    is_first_surprise = True
     while True:
         try:
             value = write()
-        except DATABASE_AWAY as error:
+        except (DataError, IntegrityError):
+            raise
+        except Error as error:
+            if not isinstance(error, DATABASE_AWAY):
+                if not is_first_surprise:
+                    raise
+                is_first_surprise = False  # the function may have spoiled the connection
             wait_for_the_database(error)
             write = again or write
         else:
@@ -90,14 +97,20 @@ def time_limit(task_id: int, seconds: float) -> Iterator[None]:
         if _armed and Worker.is_draining():
             raise Interrupted("Its cluster stopped, and it did not end within the grace.")
 
+    pid = os.getpid()
     signal.signal(signal.SIGALRM, out_of_time)
     signal.signal(signal.SIGUSR1, interrupt)
+    signal.pthread_sigmask(
+        signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR1)
+    )  # an earlier function may have blocked them
     Worker.announce(task_id, time.monotonic() + seconds + KILL_AFTER)
     _armed = True
     signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_AFTER)
     try:
         yield
     finally:
+        if os.getpid() != pid:
+            os._exit(1)  # a child that the function forked must not go on as a second worker
         disarm()
 
 

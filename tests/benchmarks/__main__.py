@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tests.benchmarks import machine, report
 from tests.benchmarks.options import DATABASES, parse
-from tests.chaos.databases import PostgreSQL, SQLite
+from tests.chaos.databases import PostgreSQL, SQLite, path_of
 from tests.processes import ROOT
 
 
@@ -52,7 +52,7 @@ class Server(PostgreSQL):
         super().configure(**{name: value for name, value in settings.items() if not name.endswith("_wal_size")})
 
     def environment_of_a_run(self) -> dict[str, str]:
-        version = subprocess.run([self.programs / "postgres", "--version"], capture_output=True, text=True, check=True)
+        version = subprocess.run([path_of("postgres"), "--version"], capture_output=True, text=True, check=True)
         return {
             "BENCH_POSTMASTER": (self.data / "postmaster.pid").read_text().split()[0],
             "BENCH_SERVER_LOG": str(self.logs / "server.log"),

@@ -199,14 +199,19 @@ class PostgreSQL(Database):
         super().remove()
 
     def _run(self, program: str, *arguments: object, check: bool = True) -> int:
-        found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: float(path.parts[-3]))
-        command = [str(found[-1]) if found else need(program, "postgresql"), *map(str, arguments)]
+        command = [path_of(program), *map(str, arguments)]
         if os.geteuid() == 0:
             command = ["runuser", "-u", "postgres", "--", *command]
         with (self.logs / "pg_ctl.log").open("ab") as log:
             return subprocess.run(
                 command, check=check, stdout=log, stderr=log, cwd="/", env=self.environment
             ).returncode
+
+
+def path_of(program: str) -> str:
+    """Return where a program of the newest PostgreSQL on this machine is."""
+    found = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{program}"), key=lambda path: float(path.parts[-3]))
+    return str(found[-1]) if found else need(program, "postgresql")
 
 
 KINDS: dict[str, type[SQLite] | type[PostgreSQL]] = {kind.name: kind for kind in (SQLite, PostgreSQL)}

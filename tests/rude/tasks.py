@@ -8,6 +8,7 @@ import locale
 import os
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -16,7 +17,9 @@ from typing import Any
 from django.db import connection, connections, transaction
 from django_tasks import task as django_task
 
+from tasks import exceptions
 from tasks.models import Task
+from tests.work.models import Effect
 
 task: Any = django_task
 once: Any = {"max_attempts": 1}
@@ -204,3 +207,113 @@ def raise_error(name: str) -> None:
         "CancelledError": asyncio.CancelledError(),
         "a thousand": ExceptionGroup("many", [ValueError(number) for number in range(1000)]),
     }[name]
+
+
+# What the engine does not stand yet ----------------------------------------------------------------------------------
+
+
+@task(**once)
+def raise_what_only_the_engine_raises(name: str) -> None:
+    raise getattr(exceptions, name)("from the task's own code")
+
+
+@task(atomic=True, takes_context=True, **once)
+def delete_its_own_row_in_its_transaction(context) -> None:
+    Task.objects.filter(pk=context.task_result.id).delete()
+
+
+@task(atomic=True, **once)
+def fail_after_the_commit() -> None:
+    def hook() -> None:
+        raise ValueError("from the hook")
+
+    transaction.on_commit(hook)
+
+
+@task(**once)
+def begin_with_sql(and_raise: bool) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO work_effect (name, created_at) VALUES ('never', '2026-01-01')")
+    if and_raise:
+        raise ValueError("after BEGIN")
+
+
+@task(**once)
+def close_what_the_driver_has() -> None:
+    connection.ensure_connection()
+    connection.connection.close()
+
+
+@task(**once)
+def look_elsewhere_for_tables() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET search_path = nowhere" if connection.vendor == "postgresql" else "SELECT 1")
+
+
+class LeavingError(Exception):
+    def __str__(self) -> str:
+        sys.exit("from __str__")
+
+
+class _Text(str):
+    def __getitem__(self, key: Any) -> str:
+        raise ValueError("no slice")
+
+
+class SubclassError(Exception):
+    def __str__(self) -> str:
+        return _Text("text")
+
+
+class HangingError(Exception):
+    def __str__(self) -> str:
+        time.sleep(3600)
+        return ""
+
+
+class NulError(Exception):
+    __qualname__ = "Nul\x00Error\ud800"
+
+
+@task(timeout=0.5, **once)
+def raise_by_name(name: str) -> None:
+    raise globals()[name]
+
+
+@task(**once)
+def close_stderr() -> None:
+    sys.stderr.close()
+
+
+@task(**once)
+def terminate_a_child_process() -> int:
+    child = subprocess.Popen(["sleep", "60"])
+    child.terminate()
+    try:
+        return child.wait(2)
+    finally:
+        child.kill()
+
+
+@task(**once)
+def fork_a_child_that_returns() -> str:
+    if os.fork() == 0:
+        return "child"
+    time.sleep(0.5)
+    return "parent"
+
+
+@task(**once)
+def block_all_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+@task(**once)
+async def use_the_database_from_a_coroutine() -> int:
+    return await Effect.objects.acount()
+
+
+@task(takes_context=True, **once)
+def set_a_checkpoint_of_10_mb(context) -> None:
+    context.checkpoint = "x" * (10 << 20)

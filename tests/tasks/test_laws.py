@@ -121,7 +121,7 @@ class Machine(RuleBasedStateMachine):
         self.attempts: list[Attempt] = []
         self.told: list[Attempt] = []
         """Attempts whose outcome was written, and can be seen."""
-        self.workers: dict[str, uuid.UUID] = {}
+        self.workers: dict[str, uuid.UUID | None] = {}
         self.dead: set[str] = set()
         self.rows: dict[int, dict[str, Any]] = {}
         self.successful: dict[int, dict[str, Any]] = {}
@@ -190,6 +190,7 @@ class Machine(RuleBasedStateMachine):
             if self.has_fired or is_inside or sql.startswith("BEGIN"):
                 return execute(sql, params, many, context)
             number += 1
+            assert armed is not None
             if number != armed.at:
                 return execute(sql, params, many, context)
             self.armed, self.has_fired = None, True
@@ -199,6 +200,7 @@ class Machine(RuleBasedStateMachine):
                 raise OperationalError("the database is away")
             done = self.settle(change, {})
             before = self.model.tasks
+            assert isinstance(armed, Between)
             armed.act()
             self.has_fired = True
             allowed = {pk: row for pk, row in done.items() if self.model.tasks.get(pk) == before.get(pk)}
@@ -642,7 +644,7 @@ class Machine(RuleBasedStateMachine):
         columns = "task_id", "attempt", "kind", "worker_id", "created_at"
         for task_id, attempt, kind, worker, created_at in TaskError.objects.order_by("pk").values_list(*columns):
             errors.setdefault(task_id, []).append((attempt, kind, worker, minute(created_at)))
-        self.rows = {row["id"]: row for row in Task.objects.order_by("pk").values()}
+        self.rows = {row["id"]: dict(row) for row in Task.objects.order_by("pk").values()}
         assert errors.keys() <= self.rows.keys()
         return {
             pk: Row(
@@ -679,7 +681,8 @@ class Machine(RuleBasedStateMachine):
 @cache
 def _laws() -> tuple[str, list[Any]]:
     """Return one statement for the rows that break a law; Django would need longer to build it than to run it."""
-    parts, params = [], []
+    parts: list[str] = []
+    params: list[Any] = []
     for law in LAWS:
         sql, values = law.breakers().order_by().values_list("pk").query.sql_with_params()
         parts.append(f"SELECT '{law.name}', pk FROM ({sql}) AS breakers")

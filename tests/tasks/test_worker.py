@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from django.db import InterfaceError, InternalError, OperationalError, ProgrammingError
+from django.db import DataError, IntegrityError, InterfaceError, InternalError, OperationalError, ProgrammingError
 
 from tasks.worker import persist
 
@@ -32,6 +32,13 @@ def test_after_an_error_the_write_for_an_uncertain_first_one_is_used():
     assert persist(answering([OperationalError("gone")]), answering([OperationalError("gone"), "found"])) == "found"
 
 
-def test_an_error_that_waiting_does_not_mend_is_raised():
+def test_an_error_of_a_spoiled_connection_is_tried_once_more_on_a_new_one():
+    assert persist(answering([ProgrammingError("no such table"), "done"])) == "done"
     with pytest.raises(ProgrammingError):
-        persist(answering([ProgrammingError("no such column")]))
+        persist(answering([ProgrammingError("no such column"), ProgrammingError("no such column")]))
+
+
+@pytest.mark.parametrize("kind", [DataError, IntegrityError])
+def test_an_error_of_the_data_is_raised_at_once(kind):
+    with pytest.raises(kind):
+        persist(answering([kind("out of range")]))
