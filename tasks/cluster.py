@@ -252,8 +252,9 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel
     Worker.id = worker_id(row, os.getpid())
     Worker.is_draining = stop.is_set
     Worker.is_cancelled = lambda task_id: slots.cancelled[slot] == task_id
-    Worker.announce_busy = lambda busy: slots.busy.__setitem__(slot, busy)
-    Worker.announce = partial(slots.announce, slot)
+    Worker.announce_busy = partial(slots.busy.__setitem__, slot)
+    Worker.announce_task = partial(slots.task_ids.__setitem__, slot)
+    Worker.announce = partial(slots.deadlines.__setitem__, slot)
     Worker.take = channel.take
     Worker.give_up = lambda: os._exit(70)
     Worker.outage = Outage(f"worker {Worker.id}")

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import time
+import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -21,7 +22,7 @@ from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
 from tasks import leases
-from tasks.models import SILENCE, Cluster
+from tasks.models import SILENCE, Cluster, Task
 from tasks.outage import Outage
 from tasks.shared import Slots
 from tasks.worker import KILL_AFTER
@@ -46,6 +47,8 @@ class Housekeeper:
         self.every = settings.TASKS_LEASE / 5
         self.outage = Outage("the housekeeper")
         self.ended_workers: dict[str, bool] = {}
+        self.sightings: dict[tuple[int, uuid.UUID | None], float] = {}
+        """RUNNING rows, by id and lease, that none of our workers is at, and since when that is known."""
         self.beat_due = self.cancel_due = 0.0
         self.beat_at = time.monotonic()
         self.database_time: datetime | None = None
@@ -82,12 +85,25 @@ class Housekeeper:
         if self.ended_workers:
             leases.release(self.row.pk)
         timed_out = frozenset(name for name, out_of_time in self.ended_workers.items() if out_of_time)
-        self.say_rescued(leases.rescue_lost_workers(self.row.pk, self.is_alive, timed_out))
+        sightings, self.sightings = self.sightings, {}
+        self.say_rescued(
+            leases.rescue_lost_workers(
+                self.row.pk, self.is_alive, timed_out, lambda task: self.is_forgotten(task, sightings)
+            )
+        )
         self.ended_workers.clear()
 
     def is_alive(self, name: str) -> bool:
         """Return whether the worker lives. Asked after the rows were read: it shows its pid before it starts a row."""
         return name not in self.ended_workers and name in map(self.worker_id, self.slots.alive())
+
+    def is_forgotten(self, task: Task, sightings: dict[tuple[int, uuid.UUID | None], float]) -> bool:
+        """Return whether its worker has been at other things since an earlier round: its outcome is gone."""
+        if task.pk in self.slots.task_ids:
+            return False
+        sighting = (task.pk, task.lease_id)
+        self.sightings[sighting] = sightings.get(sighting, time.monotonic())
+        return time.monotonic() - self.sightings[sighting] >= self.every / 2
 
     def beat(self) -> None:
         """Say that the cluster lives, give back what stuck, and rescue the tasks of clusters that say so no more."""

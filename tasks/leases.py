@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -213,11 +213,17 @@ def cancel_requests(cluster_id: uuid.UUID) -> list[tuple[int, str, float]]:
     ]
 
 
-def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozenset[str] = frozenset()) -> int:
-    """End the attempts of this cluster's workers that are gone; return how many there were.
+def rescue_lost_workers(
+    cluster_id: uuid.UUID,
+    is_alive: Callable[[str], bool],
+    timed_out: frozenset[str] = frozenset(),
+    is_forgotten: Callable[[Task], bool] = lambda task: False,
+) -> int:
+    """End the attempts of this cluster that nobody makes any more; return how many there were.
 
     `is_alive` tells of a worker id whether its process lives. Those in `timed_out` were killed because their task had
-    run out of time, which is what is recorded then.
+    run out of time, which is what is recorded then. `is_forgotten` tells of a row whose worker lives whether it has
+    long done with it: a server that crashes may forget an outcome.
     """
     running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
     count = 0
@@ -225,6 +231,8 @@ def rescue_lost_workers(cluster_id: uuid.UUID, is_alive: Any, timed_out: frozens
         worker_id = _worker_of(task)
         if not is_alive(worker_id):
             count += _rescue(task, timed_out=worker_id in timed_out)
+        elif is_forgotten(task):
+            count += _rescue(task, message="The outcome is gone: the database's server crashed before its disk had it.")
     return count
 
 
@@ -290,7 +298,7 @@ def _worker_of(task: Task) -> str:
     return str(workers[-1]) if isinstance(workers, list) and workers else ""
 
 
-def _rescue(task: Task, timed_out: bool = False) -> int:
+def _rescue(task: Task, timed_out: bool = False, message: str = "") -> int:
     attempt = _attempt_of(task)
     if timed_out:
         failure = Failure(
@@ -302,7 +310,8 @@ def _rescue(task: Task, timed_out: bool = False) -> int:
         failure = Failure(
             TaskError.Kind.LOST,
             _path_of(WorkerLost),
-            f"The worker {attempt.worker_id} ended without a word: killed, out of memory, or its machine went away.",
+            message
+            or f"The worker {attempt.worker_id} ended without a word: killed, out of memory, or its machine went away.",
         )
     latest = TaskError.objects.filter(task=task).order_by("-pk").values_list("kind", flat=True)
     poison = not timed_out and list(latest[: LOST_IN_A_ROW - 1]) == [TaskError.Kind.LOST] * (LOST_IN_A_ROW - 1)

@@ -92,6 +92,7 @@ class Chain:
             while self.following is not None:
                 attempt, self.following = self.following, None
                 self.attempt(attempt)
+            Worker.announce_task(0)
             claimed = self.take()
             if claimed is None:
                 break
@@ -106,6 +107,7 @@ class Chain:
 
     def attempt(self, attempt: Attempt) -> None:
         """Look the function up, call it, write its outcome and say what it was."""
+        Worker.announce_task(attempt.task_id)
         began = time.monotonic()
         task = registry.get(attempt.task_path)
         try:
@@ -302,19 +304,19 @@ def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseExcepti
             outcome = leases.give_back(attempt, error.for_)
             return f"snoozed for {error.for_}" if outcome is Outcome.AGAIN else f"ended: {outcome.value}"
         case Interrupted() if Worker.is_draining():
-            outcome = leases.give_back(attempt, timedelta(), _described(attempt, Kind.INTERRUPTED, error))
+            outcome = leases.give_back(attempt, timedelta(), _described(Kind.INTERRUPTED, error))
             used = "; it used no attempt" if outcome is Outcome.AGAIN else ""
             return f"was interrupted: {outcome.value}{used}"
         case Cancelled() if Worker.is_cancelled(attempt.task_id):
-            leases.fail(attempt, _described(attempt, Kind.CANCELLED, error), None)
+            leases.fail(attempt, _described(Kind.CANCELLED, error), None)
             return f"was interrupted: {Outcome.CANCELLED.value}"
         case Discard():
-            leases.fail(attempt, _described(attempt, Kind.DISCARDED, error), None, on_purpose=True)
+            leases.fail(attempt, _described(Kind.DISCARDED, error), None, on_purpose=True)
             return f"gave up on purpose: {error.reason}"
         case TaskTimeout():
-            failure = _described(attempt, Kind.TIMEOUT, error)
+            failure = _described(Kind.TIMEOUT, error)
         case _:
-            failure = _described(attempt, Kind.EXCEPTION, error)
+            failure = _described(Kind.EXCEPTION, error)
     delay = error.after if isinstance(error, Retry) and error.after is not None else _backoff(task, attempt)
     outcome = leases.fail(attempt, failure, delay)
     what = f"{failure.kind.label}: {failure.exception_path.rpartition('.')[2]}"
@@ -341,12 +343,12 @@ def _unknown(attempt: Attempt) -> str:
     return "found no task function of this name in this release and goes back"
 
 
-def _described(attempt: Attempt, kind: TaskError.Kind, error: BaseException) -> Failure:
+def _described(kind: TaskError.Kind, error: BaseException) -> Failure:
     """Return what is kept of an exception: its path, its text and its traceback below this module."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
         frames = frames.tb_next
-    Worker.announce(attempt.task_id, time.monotonic() + DESCRIBED_WITHIN)
+    Worker.announce(time.monotonic() + DESCRIBED_WITHIN)
     try:
         message = str.__str__(str(error))
         text = "".join(traceback.format_exception(type(error), error, frames))
@@ -354,7 +356,7 @@ def _described(attempt: Attempt, kind: TaskError.Kind, error: BaseException) -> 
         message = f"(its text could not be made: {type(broken).__qualname__})"
         text = "".join(traceback.format_tb(frames))
     finally:
-        Worker.announce(0, 0)
+        Worker.announce(0)
     path = _storable(f"{type(error).__module__}.{type(error).__qualname__}")
     return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]))
 

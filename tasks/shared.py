@@ -52,7 +52,7 @@ class Slots:
         self.pids = fork.RawArray(ctypes.c_long, count)
         self.busy = fork.RawArray(ctypes.c_byte, count)
         self.task_ids = fork.RawArray(ctypes.c_longlong, count)
-        """The task that the worker runs; 0: none."""
+        """The task that the worker is at, from its start to its outcome; 0: none."""
         self.deadlines = fork.RawArray(ctypes.c_double, count)
         """`time.monotonic()` after which the worker's task has had its time; 0: it is under no limit."""
         self.cancelled = fork.RawArray(ctypes.c_longlong, count)
@@ -62,11 +62,6 @@ class Slots:
         """Forget the worker that was here."""
         self.pids[slot] = self.busy[slot] = self.task_ids[slot] = self.cancelled[slot] = 0
         self.deadlines[slot] = 0
-
-    def announce(self, slot: int, task_id: int, deadline: float) -> None:
-        """Show what the worker runs, and until when it may; 0, 0: nothing."""
-        self.deadlines[slot] = deadline
-        self.task_ids[slot] = task_id
 
     def alive(self) -> list[int]:
         """Return the process ids of the workers."""

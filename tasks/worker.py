@@ -40,8 +40,10 @@ class Worker:
     """Whether somebody cancelled the task with this id while it runs here."""
     announce_busy: Callable[[bool], None] = staticmethod(lambda busy: None)
     """Tells the sentinel that a task is on its way through this process, so that a drain waits for it."""
-    announce: Callable[[int, float], None] = staticmethod(lambda task_id, deadline: None)
-    """Tells the cluster which task's code runs, and until when (`time.monotonic()`) it may; 0, 0: none does."""
+    announce_task: Callable[[int], None] = staticmethod(lambda task_id: None)
+    """Tells the cluster which task this process is at, from its start to its outcome; 0: none."""
+    announce: Callable[[float], None] = staticmethod(lambda deadline: None)
+    """Tells the sentinel until when (`time.monotonic()`) the code may run; 0: there is no limit."""
     take: Callable[[], tuple[int, uuid.UUID, str] | None] = staticmethod(lambda: None)
     """Returns the id, lease and path of another claimed task, if one waits for a worker."""
     give_up: Callable[[], None] = staticmethod(lambda: None)
@@ -103,7 +105,7 @@ def time_limit(task_id: int, seconds: float) -> Iterator[None]:
     signal.pthread_sigmask(
         signal.SIG_UNBLOCK, (signal.SIGALRM, signal.SIGUSR1)
     )  # an earlier function may have blocked them
-    Worker.announce(task_id, time.monotonic() + seconds + KILL_AFTER)
+    Worker.announce(time.monotonic() + seconds + KILL_AFTER)
     _armed = True
     signal.setitimer(signal.ITIMER_REAL, seconds, REPEAT_AFTER)
     try:
@@ -119,4 +121,4 @@ def disarm() -> None:
     global _armed
     _armed = False
     signal.setitimer(signal.ITIMER_REAL, 0)
-    Worker.announce(0, 0)
+    Worker.announce(0)

@@ -190,7 +190,7 @@ def round_of_the_housekeeper(running: int) -> Iterator[Callable[[], object]]:
     for slot in range(running):
         slots.pids[slot] = 1000 + slot
         task = rows.running(holder=holder, worker_ids=[str(slots.pids[slot])])
-        slots.announce(slot, task.pk, 1e9)
+        slots.task_ids[slot] = task.pk
     keeper = Housekeeper(holder, slots, fork.Pipe(duplex=False)[0], str)
     keeper.patient_until = 0.0  # it has listened for long enough
 

@@ -30,3 +30,23 @@ def test_a_task_that_starts_while_the_rows_are_read_is_not_taken_for_lost(transa
         housekeeper.rescue_own()
     assert begun[0].startswith("SELECT")
     assert (row(task).status, row(task).attempts, kinds(task)) == ("RUNNING", 1, [])
+
+
+def test_an_outcome_that_a_crashed_server_forgot_is_noticed_at_the_second_look(transactional_db, monkeypatch):
+    holder = rows.cluster_row()
+    forgotten, runs = (
+        rows.running(holder=holder, worker_ids=["host-a:4711"]),
+        rows.running(holder=holder, worker_ids=["host-a:4712"]),
+    )
+    slots = Slots(2)
+    slots.pids[0], slots.pids[1], slots.task_ids[1] = 4711, 4712, runs.pk
+    ended, _other_end = fork.Pipe(duplex=False)
+    housekeeper = Housekeeper(holder, slots, ended, lambda pid: f"host-a:{pid}")
+    clock = [1000.0]
+    monkeypatch.setattr("tasks.housekeeper.time.monotonic", lambda: clock[0])
+    housekeeper.rescue_own()
+    assert (kinds(forgotten), kinds(runs)) == ([], [])
+    clock[0] += housekeeper.every
+    housekeeper.rescue_own()
+    assert (kinds(forgotten), kinds(runs)) == (["lost"], [])
+    assert row(forgotten).status == "READY"

@@ -47,6 +47,12 @@ def seconds_from_now(task: Task) -> float:
     return (task.run_after - timezone.now()).total_seconds()
 
 
+@pytest.fixture(autouse=True)
+def _quiet_log(monkeypatch):
+    """No success has been logged in this second."""
+    monkeypatch.setattr(runner, "_successes", runner._Successes())
+
+
 @pytest.fixture
 def worker(monkeypatch) -> type[Worker]:
     """This process as its cluster sees it; what a test sets is undone."""
@@ -337,14 +343,22 @@ def test_a_signal_after_the_function_s_end_disturbs_nothing():
 
 
 def test_the_deadline_is_announced_while_the_function_runs_and_withdrawn_after(worker):
-    announced: list[tuple[int, float]] = []
-    worker.announce = staticmethod(lambda *what: announced.append(what))
+    announced: list[float] = []
+    worker.announce = staticmethod(announced.append)
     before = time.monotonic()
-    task = attempt(work.add.enqueue(1))
-    ((task_id, deadline), *withdrawn) = announced
-    assert task_id == task.pk
-    assert before + 305 <= deadline <= time.monotonic() + 305
-    assert set(withdrawn) == {(0, 0)}
+    attempt(work.add.enqueue(1))
+    assert before + 305 <= announced[0] <= time.monotonic() + 305
+    assert set(announced[1:]) == {0}
+
+
+def test_the_task_is_announced_from_its_start_to_its_outcome(worker):
+    heard: list[Any] = []
+    worker.announce_task = staticmethod(heard.append)
+    worker.announce = staticmethod(lambda deadline: heard.append("runs" if deadline else "ends"))
+    task = attempt(work.fail.enqueue())
+    assert heard[0] == task.pk
+    assert "runs" in heard[1:-1]
+    assert heard[-1] == 0
 
 
 def test_the_worker_is_busy_from_the_package_to_the_outcome(worker, at_start):
