@@ -280,6 +280,7 @@ Q_CLUSTER = {
     "timeout": 86_400,  # never used: tasks/cluster.py ends an attempt that is out of time
     "retry": 86_401,
     "log_level": "WARNING",
+    "ALT_CLUSTERS": {},  # without it, a Q_CLUSTER_NAME in the environment stops every command with a KeyError
 }
 CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},

@@ -517,7 +517,6 @@ PROOFS[18] = [
 ]
 
 
-@pytest.mark.xfail(strict=True, reason="there is no guard yet: django_q.conf looks for ALT_CLUSTERS in Q_CLUSTER")
 def test_a_name_of_a_cluster_in_the_environment_stops_no_command():
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "Q_CLUSTER_NAME": "mail"}
     done = subprocess.run([sys.executable, "manage.py", "check"], cwd=ROOT, env=environment, capture_output=True)
