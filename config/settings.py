@@ -107,9 +107,13 @@ def database(url: str) -> dict[str, Any]:
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4000;",
         }
     else:
-        # a server that went away without a word is noticed within some seconds, not after hours
+        # Whoever goes away without a word is noticed within some seconds, not after hours: the server by its client,
+        # and the client by the server, which else would keep the locks of a host that is cut off.
         alive = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
-        config["OPTIONS"] = {"connect_timeout": 10, **alive, **config.get("OPTIONS", {})}
+        server = {"tcp_keepalives_idle": 5, "tcp_keepalives_interval": 2, "tcp_keepalives_count": 3}
+        server["tcp_user_timeout"] = 10_000
+        options = " ".join(f"-c {name}={value}" for name, value in server.items())
+        config["OPTIONS"] = {"connect_timeout": 10, **alive, "options": options, **config.get("OPTIONS", {})}
     return config
 
 

@@ -140,14 +140,22 @@ def succeed_and_start(
     return is_ours, _attempt(*following, row)
 
 
-def fail(attempt: Attempt, failure: Failure, delay: timedelta | None, *, on_purpose: bool = False) -> Outcome:
+def fail(
+    attempt: Attempt,
+    failure: Failure,
+    delay: timedelta | None,
+    *,
+    on_purpose: bool = False,
+    skip_locked: bool = False,
+) -> Outcome:
     """Keep the failure; make the row READY after `delay`, or FAILED if there is none or no attempt is left.
 
-    Raises LeaseLost, with nothing changed, if the row is no longer ours.
+    Raises LeaseLost, with nothing changed, if the row is no longer ours; with `skip_locked` also if a transaction, for
+    instance of a task on a host that was cut off, holds its lock.
     """
     if attempt.number >= attempt.max_attempts:
         delay = None
-    return _end(attempt, failure, delay, on_purpose=on_purpose)
+    return _end(attempt, failure, delay, on_purpose=on_purpose, skip_locked=skip_locked)
 
 
 def give_back(attempt: Attempt, delay: timedelta, failure: Failure | None = None) -> Outcome:
@@ -316,7 +324,7 @@ def _rescue(task: Task, timed_out: bool = False, message: str = "") -> int:
     latest = TaskError.objects.filter(task=task).order_by("-pk").values_list("kind", flat=True)
     poison = not timed_out and list(latest[: LOST_IN_A_ROW - 1]) == [TaskError.Kind.LOST] * (LOST_IN_A_ROW - 1)
     try:
-        fail(attempt, failure, None if poison else timedelta())
+        fail(attempt, failure, None if poison else timedelta(), skip_locked=True)
     except LeaseLost:
         return 0
     except (OperationalError, InterfaceError):
@@ -334,11 +342,13 @@ def _end(
     *,
     on_purpose: bool = False,
     uses_attempt: bool = True,
+    skip_locked: bool = False,
 ) -> Outcome:
     """Walk the arrow to READY after `delay`, or to FAILED if there is none or somebody has cancelled the task."""
     running = Task.objects.filter(pk=attempt.task_id, lease_id=attempt.lease_id, status=TaskResultStatus.RUNNING)
     with transaction.atomic():
-        task = running.select_for_update().only("cancel_requested_at", "cancel_requested_by", "worker_ids").first()
+        locked = running.select_for_update(skip_locked=skip_locked)
+        task = locked.only("cancel_requested_at", "cancel_requested_by", "worker_ids").first()
         if task is None:
             raise _lost(attempt)
         if task.cancel_requested_at is not None:

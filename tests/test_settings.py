@@ -358,6 +358,8 @@ def test_postgresql_is_given_as_a_url(scheme):
         "keepalives_idle": 5,
         "keepalives_interval": 2,
         "keepalives_count": 3,
+        "options": "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3 "
+        "-c tcp_user_timeout=10000",
         "tcp_user_timeout": 10_000,
     }
 

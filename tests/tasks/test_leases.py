@@ -6,6 +6,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
@@ -262,6 +263,18 @@ def test_the_outcome_that_came_too_late_is_kept_as_superseded():
     leases.refuse(rows.attempt_of(task), "Attempt 1 came too late.")
     assert rows.state(task) == before
     assert rows.errors_of(task) == [(1, "superseded", "Attempt 1 came too late.")]
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="on SQLite an open transaction locks all rows at once")
+@pytest.mark.django_db(transaction=True)
+def test_a_row_that_a_transaction_has_locked_does_not_stop_the_rescue_of_others():
+    holder = rows.cluster_row(heartbeat_age=3600)
+    locked, other = rows.running(holder=holder), rows.running(holder=holder)
+    with transaction.atomic():
+        Task.objects.select_for_update().get(pk=locked.pk)
+        assert rows.in_another_thread(leases.rescue_dead_clusters) == 1
+    assert (rows.state(locked)["status"], rows.state(other)["status"]) == ("RUNNING", "READY")
+    assert leases.rescue_dead_clusters() == 1
 
 
 # cancelled while it runs ---------------------------------------------------------------------------------------------
