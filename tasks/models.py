@@ -299,8 +299,10 @@ class TaskError(models.Model):
     created_at = models.DateTimeField(db_default=Now())
 
     def __str__(self) -> str:
-        name = self.exception_path.rpartition(".")[2]
-        return ": ".join(filter(None, [name, self.message.strip().split("\n")[0]])) or self.get_kind_display()
+        name, line = self.exception_path.rpartition(".")[2], self.message.strip().split("\n")[0]
+        if line.startswith(f"{name} "):  # "Cancelled by ..." says it already
+            return line
+        return ": ".join(filter(None, [name, line])) or self.get_kind_display()
 
 
 class FailedTask(Task):

@@ -163,6 +163,22 @@ def test_of_failed_tasks_with_one_key_retry_takes_the_latest():
     assert Task.objects.filter(pk=older.pk).retry() == 1
 
 
+# what an error says --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "said"),
+    [
+        ("builtins.ValueError", "no luck\nand more", "ValueError: no luck"),
+        ("builtins.ValueError", "", "ValueError"),
+        ("tasks.exceptions.Cancelled", "Cancelled by alice before it ran.", "Cancelled by alice before it ran."),
+        ("", "too late", "too late"),
+    ],
+)
+def test_an_error_is_one_line_that_says_nothing_twice(path, message, said):
+    assert str(TaskError(kind="exception", exception_path=path, message=message)) == said
+
+
 # discard -------------------------------------------------------------------------------------------------------------
 
 
