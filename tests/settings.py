@@ -16,7 +16,7 @@ for _name, _value in {
     os.environ.setdefault(_name, _value)
 
 from config.settings import *  # noqa: E402, F403 - after the environment, and all of it
-from config.settings import DATABASES, INSTALLED_APPS, VAR_DIR  # noqa: E402
+from config.settings import DATABASES, INSTALLED_APPS, VAR_DIR  # noqa: E402 - after the environment
 
 (VAR_DIR / "static").mkdir(parents=True, exist_ok=True)  # WhiteNoise warns where it is missing
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.work"]

@@ -15,8 +15,8 @@ django.setup()
 
 from django.db import connection  # noqa: E402 - after django.setup()
 
-from tests.benchmarks import calls, idle, latency, machine, profile, stage, throughput  # noqa: E402
-from tests.benchmarks.options import Figures, Options, parse  # noqa: E402
+from tests.benchmarks import calls, idle, latency, machine, profile, stage, throughput  # noqa: E402 - after django.setup()
+from tests.benchmarks.options import Figures, Options, parse  # noqa: E402 - after django.setup()
 
 MEASURES: dict[str, Callable[[Options], Iterator[Figures]]] = {
     "drain": throughput.drain,

@@ -10,8 +10,8 @@ django.setup()
 
 from django.db import transaction  # noqa: E402 - after django.setup()
 
-from tests.work import tasks as work  # noqa: E402
-from tests.work.models import Effect  # noqa: E402
+from tests.work import tasks as work  # noqa: E402 - after django.setup()
+from tests.work.models import Effect  # noqa: E402 - after django.setup()
 
 with transaction.atomic():
     Effect.objects.create(name="what the task is about")
