@@ -87,12 +87,13 @@ def main() -> None:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         row = {"verdict": "; ".join([*stage.problems, reason]), "passed": False}
     finally:
-        if options.keep:
-            print(f"kept: {home}", file=sys.stderr)
-        else:
-            for log in sorted(home.glob("[cps]*[0-9r].log")):
-                print(f"--- {log.name}", *log.read_text().splitlines()[-SHOWN:], sep="\n", file=sys.stderr)
+        logs = {log.name: log.read_text().splitlines()[-SHOWN:] for log in sorted(home.glob("[cps]*[0-9r].log"))}
+        if not options.keep:
             shutil.rmtree(home, ignore_errors=True)
+    for name, lines in logs.items():
+        print(f"--- {name}", *lines, sep="\n", file=sys.stderr)
+    if options.keep:
+        print(f"kept: {home}", file=sys.stderr)
     print(json.dumps(row | {"seconds": round(time.monotonic() - began)}))
 
 
