@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import email.policy
 import fcntl
 import http.client
@@ -36,6 +37,30 @@ def static_files() -> None:
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
 
 
+class HangingUp(Controller):
+    """Ends the conversations that are going on before it stops; one that is left open is a warning later."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.conversations: list = []
+
+    def factory(self):
+        self.conversations.append(super().factory())
+        return self.conversations[-1]
+
+    def stop(self, no_assert: bool = False) -> None:
+        asyncio.run_coroutine_threadsafe(self.hang_up(), self.loop).result(10)
+        super().stop(no_assert)
+
+    async def hang_up(self) -> None:
+        assert self.server is not None
+        self.server.close()
+        while talking := [one.transport for one in self.conversations if one.transport is not None]:
+            for transport in talking:
+                transport.abort()
+            await asyncio.sleep(0)  # until each has heard of its end
+
+
 class MailServer:
     """A real SMTP server on a port of its own. It can go away and come back."""
 
@@ -52,7 +77,7 @@ class MailServer:
         return "250 OK"
 
     def start(self) -> None:
-        self.controller = Controller(self, hostname="127.0.0.1", port=self.port)
+        self.controller = HangingUp(self, hostname="127.0.0.1", port=self.port)
         self.controller.start()
 
     def stop(self) -> None:
