@@ -25,7 +25,7 @@ from tasks.outage import Outage
 from tasks.wakeup import Wakeup, wakeup_for
 
 FULL = 0.005
-"""Seconds until the next look whether a worker has become free; ten times that if none did for a while."""
+"""Seconds until the next look at what the workers have left; ten times that if there was no room for a while."""
 
 
 class DatabaseBroker(Broker):
@@ -37,6 +37,8 @@ class DatabaseBroker(Broker):
     """Where it claims from."""
     room: Callable[[], int]
     """How many more tasks the workers could start soon."""
+    wait_for_room: Callable[[float], None]
+    """Waits so many seconds, or until a worker is free."""
     is_draining: Callable[[], bool]
     """Whether the cluster stops, and claims no more."""
 
@@ -64,7 +66,7 @@ class DatabaseBroker(Broker):
     def _claim(self) -> list[leases.Lease]:
         room = 0 if self.is_draining() else self.room()
         if room <= 0:
-            time.sleep(self._pause)
+            self.wait_for_room(self._pause)
             self._pause = min(10 * FULL, self._pause * 1.2)
             if self._pause == 10 * FULL:
                 self.wakeup.step_down()

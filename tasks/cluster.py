@@ -116,8 +116,9 @@ class Sentinel(django_q_cluster.Sentinel):
         broker.cluster_id = row.pk
         broker.queues = row.queues
         broker.is_draining = stop.is_set
-        self.task_queue = Channel(workers, run)
-        broker.room = Depth(self.task_queue, workers).room
+        self.task_queue = Channel(self.slots, run)
+        broker.room = Depth(self.task_queue, self.slots).room
+        broker.wait_for_room = self.task_queue.wait_for_a_free_worker
         self.start()
 
     def start(self) -> None:

@@ -175,7 +175,7 @@ def refuse(attempt: Attempt, message: str) -> None:
 def push_forward(task_id: int, lease_id: uuid.UUID, delay: timedelta) -> None:
     """Give back a claimed row that cannot be started, so that it is in nobody's way for a while."""
     claimed = Task.objects.filter(pk=task_id, lease_id=lease_id, status=TaskResultStatus.READY)
-    claimed.update(**NOT_LEASED, run_after=Now() + delay)
+    claimed.update(**NOT_LEASED, run_after=_from_now(delay))
 
 
 def release(cluster_id: uuid.UUID, older_than: timedelta = timedelta()) -> int:
@@ -356,7 +356,7 @@ def _end(
         else:
             outcome = Outcome.FAILED if delay is None else Outcome.AGAIN
         if outcome is Outcome.AGAIN and delay is not None:
-            changes = {"status": TaskResultStatus.READY, "run_after": Now() + delay}
+            changes = {"status": TaskResultStatus.READY, "run_after": _from_now(delay)}
             if not uses_attempt:
                 changes |= {"attempts": F("attempts") - 1, "worker_ids": task.worker_ids[:-1]}
         else:
@@ -366,6 +366,11 @@ def _end(
         if failure is not None:
             _keep(attempt, failure)
     return outcome
+
+
+def _from_now(delay: timedelta) -> Any:
+    """Return when that is. A sum of times has more digits on SQLite than its clock: due a millisecond too late."""
+    return Now() + delay if delay else Now()
 
 
 def _path_of(exception: type[BaseException]) -> str:

@@ -15,6 +15,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 fork = multiprocessing.get_context("fork")
@@ -63,6 +64,10 @@ class Slots:
         self.pids[slot] = self.busy[slot] = self.task_ids[slot] = self.cancelled[slot] = 0
         self.deadlines[slot] = 0
 
+    def free(self) -> int:
+        """Return how many workers have nothing to do."""
+        return sum(1 for pid, busy in zip(self.pids, self.busy, strict=True) if pid and not busy)
+
     def alive(self) -> list[int]:
         """Return the process ids of the workers."""
         return [pid for pid in self.pids if pid]
@@ -79,24 +84,29 @@ class Claimed(NamedTuple):
 class Channel:
     """Claimed tasks from the pusher to whichever worker is free. Takes the place of django-q2's task queue.
 
-    A socket that keeps messages whole: a worker takes one or none, wherever it is killed.
+    A socket that keeps messages whole: a worker takes one or none, wherever it is killed. It says that it is busy, and
+    counts, before it takes, so that the pusher never sees more free workers than there are.
     """
 
     _HEAD = struct.Struct("!q16s")
 
-    def __init__(self, workers: int, run: Callable[[int, str], None]) -> None:
+    def __init__(self, slots: Slots, run: Callable[[int, str], None]) -> None:
         kind = socket.SOCK_SEQPACKET if sys.platform == "linux" else socket.SOCK_DGRAM
         self._reader, self._writer = socket.socketpair(socket.AF_UNIX, kind)
+        self._ear, self._bell = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        """The bell is for a worker that finds nothing to do, the ear is the pusher's."""
+        self._bell.setblocking(False)
         self._run = run
+        self._slots = slots
         self._put = fork.RawValue(ctypes.c_long, 0)
-        self._taken = fork.RawArray(ctypes.c_long, workers)
+        self._taken = fork.RawArray(ctypes.c_long, len(slots.pids))
         self.slot = 0
-        """Whose count `get` raises; set in each worker after the fork."""
+        """Where this worker is; set in each worker after the fork."""
 
     def close(self) -> None:
-        """Close both ends in this process."""
-        self._reader.close()
-        self._writer.close()
+        """Close all ends in this process."""
+        for end in (self._reader, self._writer, self._ear, self._bell):
+            end.close()
 
     def put(self, package: dict[str, Any]) -> None:
         """Send the tasks of a package of the broker, one by one; wait while the socket is full."""
@@ -107,7 +117,14 @@ class Channel:
 
     def get(self) -> dict[str, Any]:
         """Wait for a task and return it as what django-q2's worker calls."""
-        claimed = self._read()
+        while True:
+            self._slots.busy[self.slot] = 1
+            claimed = self.take()
+            if claimed is not None:
+                break
+            self._slots.busy[self.slot] = 0
+            self.ring()
+            self._reader.recv(1, socket.MSG_PEEK)
         return {
             "id": claimed.lease_id.hex,
             "name": f"{claimed.task_path} #{claimed.task_id}",
@@ -117,18 +134,28 @@ class Channel:
             "timeout": -1,  # the runner's own timer and the sentinel's deadline limit an attempt
         }
 
+    def ring(self) -> None:
+        """Tell the pusher that a worker is free."""
+        with suppress(BlockingIOError):  # it has rung often enough
+            self._bell.send(b"!")
+
     def take(self) -> Claimed | None:
         """Return a task if one waits."""
-        try:
-            return self._read(socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return None
-
-    def _read(self, flags: int = 0) -> Claimed:
-        message = self._reader.recv(LARGEST_MESSAGE, flags)
         self._taken[self.slot] += 1
+        try:
+            message = self._reader.recv(LARGEST_MESSAGE, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            self._taken[self.slot] -= 1
+            return None
         task_id, lease_id = self._HEAD.unpack_from(message)
         return Claimed(task_id, uuid.UUID(bytes=lease_id), message[self._HEAD.size :].decode())
+
+    def wait_for_a_free_worker(self, seconds: float) -> None:
+        """Return when a worker found nothing to do since the last call, at the latest after `seconds`."""
+        if select.select([self._ear], [], [], seconds)[0]:
+            with suppress(BlockingIOError):
+                while True:
+                    self._ear.recv(1, socket.MSG_DONTWAIT)
 
     @property
     def taken(self) -> int:
@@ -136,32 +163,50 @@ class Channel:
         return sum(self._taken)
 
     def qsize(self) -> int:
-        """Return how many tasks wait. Only the pusher may ask: a worker killed in `get` makes it mend the count."""
+        """Return how many tasks wait. Only the pusher may ask: it mends the count that a killed worker left."""
         if not select.select([self._reader], [], [], 0)[0]:
             self._put.value = self.taken
         return self._put.value - self.taken
 
 
 class Depth:
-    """How many tasks the pusher keeps claimed ahead: what the workers take in AHEAD seconds, two for each at least."""
+    """How many tasks the pusher keeps claimed: one for each free worker, or what they finish in AHEAD seconds.
+
+    What is claimed waits for these workers, while those of another cluster may have nothing to do. So the rate is taken
+    from tasks that are done, some of each worker, and the depth grows with their number.
+    """
 
     AHEAD = 0.1
+    GROWTH = 3
+    """Tasks claimed ahead for each of those that the rate was taken from."""
     MOST = 250
     """As many messages of some 100 bytes as the socket's buffer holds on Linux as it comes."""
+    LONGEST = 1.0
+    """Seconds after which a rate is taken whatever was done."""
 
-    def __init__(self, channel: Channel, workers: int) -> None:
+    def __init__(self, channel: Channel, slots: Slots) -> None:
         self.channel = channel
-        self.least = 2 * workers
-        self.depth = self.least
-        self._taken, self._at = channel.taken, time.monotonic()
+        self.slots = slots
+        self.ahead = 0
+        self._done, self._at = self._count(), time.monotonic()
 
     def room(self) -> int:
-        """Return how many more to claim now; 0 while more than half of the depth still waits."""
-        waiting = self.channel.qsize()
-        if 2 * waiting > self.depth:
+        """Return how many more to claim now; 0 while nobody is free and more than half of the depth still waits."""
+        waiting = self.channel.qsize()  # first: who takes a task meanwhile is not free
+        room = self.slots.free() - waiting
+        self._measure(waiting)
+        if room <= 0 and 2 * waiting > self.ahead:
             return 0
-        taken, now = self.channel.taken, time.monotonic()
-        rate = (taken - self._taken) / max(now - self._at, 1e-6)
-        self._taken, self._at = taken, now
-        self.depth = max(self.least, min(self.MOST, int(rate * self.AHEAD)))
-        return self.depth - waiting
+        return max(0, room, self.ahead - waiting)
+
+    def _measure(self, waiting: int) -> None:
+        done, now = self._count(), time.monotonic()
+        finished, elapsed = done - self._done, now - self._at
+        is_enough = finished >= 2 * len(self.slots.pids) and 2 * waiting <= self.ahead
+        if elapsed > 0 and (is_enough or elapsed >= self.LONGEST):
+            self._done, self._at = done, now
+            self.ahead = min(self.MOST, self.GROWTH * finished, int(finished / elapsed * self.AHEAD))
+
+    def _count(self) -> int:
+        """Return how many tasks the workers have done so far."""
+        return self.channel.taken - sum(self.slots.busy)

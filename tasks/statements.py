@@ -128,9 +128,14 @@ def claim(
     if connection.vendor == "postgresql":
         given = [list(queues), list(task_paths), limit, limit, lease_id, cluster_id]
         return _compiled(_CLAIM_POSTGRESQL).run(given)
-    look = [json.dumps(list(queues)), json.dumps(list(task_paths)), limit, limit]
-    ids = [row[0] for row in _compiled(_LOOK_SQLITE).run(look)]
-    return _compiled(_TAKE_SQLITE).run([lease_id.hex, cluster_id.hex, json.dumps(ids)]) if ids else []
+    queues, task_paths, taken = json.dumps(list(queues)), json.dumps(list(task_paths)), list[Row]()
+    while True:  # until nobody was faster
+        left = limit - len(taken)
+        ids = [row[0] for row in _compiled(_LOOK_SQLITE).run([queues, task_paths, left, left])]
+        if ids:
+            taken += _compiled(_TAKE_SQLITE).run([lease_id.hex, cluster_id.hex, json.dumps(ids)])
+        if len(ids) < left or len(taken) == limit:
+            return taken
 
 
 def now() -> datetime:

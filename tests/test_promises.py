@@ -10,6 +10,8 @@ import random
 import signal
 import sys
 from collections import Counter
+from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -73,14 +75,18 @@ def test_no_task_is_lost_and_no_law_broken_while_processes_are_killed(cluster):
     results += [work.atomic_effect.enqueue(f"atomic {number}") for number in range(100)]
     results += [work.fail.enqueue() for _number in range(20)]
     for number in range(8):
-        victims = [pid for process in clusters for pid in group_members(process.pid)]
+        parents = {process.pid for process in clusters}
+        victims = until(
+            lambda parents=parents: [pid for group in parents for pid in set(group_members(group)) - parents]
+        )
         if number == 4:  # one time a whole tree, and another takes its place
             clusters[0].send(signal.SIGKILL, group=True)
             clusters[0].wait()
             clusters[0] = cluster("--workers", "2", TASKS_LEASE="3")
         else:
-            victim = random.choice([pid for pid in victims if pid not in {process.pid for process in clusters}])
-            os.kill(victim, signal.SIGKILL)
+            victim = random.choice(victims)
+            with suppress(ProcessLookupError):  # killed before, and gone meanwhile
+                os.kill(victim, signal.SIGKILL)
         left = len(results) - 22 * (number + 1)  # the kills are spread over the work
         until(lambda left=left: Task.objects.filter(finished_at=None).count() <= max(left, 0), 30, f"{left} are left")
     until(lambda: finished(*results))
@@ -145,9 +151,10 @@ def test_waiting_snoozing_and_draining_cost_no_attempt(cluster):
     process = cluster("--workers", "1", TASKS_SHUTDOWN_GRACE="0.2")
     snoozed = work.snooze.enqueue()
     until(lambda: "snoozed for" in process.log())
-    running = work.sleep.enqueue(60)
+    running, *waiting = rows.behind_quick_ones(
+        work.add, partial(work.sleep.enqueue, 60), *[partial(work.add.enqueue, 1) for _number in range(5)]
+    )
     until(lambda: row(running).status == "RUNNING")
-    waiting = [work.add.enqueue(1) for _number in range(5)]
     until(lambda: Task.objects.filter(status="READY", lease_id__isnull=False).exists(), what="some are claimed")
     process.send(signal.SIGTERM)
     assert process.wait() == 0

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from django.db import transaction
+
 from tasks.models import Cluster, Task, TaskError
 from tests.chaos.clusters import WORKERS, Clusters, Drain
 from tests.chaos.measures import judge, left
@@ -17,7 +19,8 @@ from tests.work import tasks as work
 SHORTER = GRACE / 2
 """Seconds of a task that ends within the grace."""
 
-WAITING = 20
+QUICK, WAITING = 1000, 20
+"""Tasks before those that sleep, so that the cluster claims ahead, and after them."""
 
 
 @dataclass
@@ -43,7 +46,12 @@ class Case:
         gate = str(self.gate)
         self.gate.touch()
         match self.tasks:
-            case "shorter" | "full claim":
+            case "full claim":
+                with transaction.atomic():
+                    self.enqueue(work.add, *[(number,) for number in range(QUICK)])
+                    self.enqueue(work.sleep, *[(SHORTER,)] * WORKERS)
+                    self.enqueue(work.add, *[(number,) for number in range(WAITING)])
+            case "shorter":
                 self.enqueue(work.sleep, *[(SHORTER,)] * WORKERS)
             case "longer":
                 self.enqueue(work.hold, *[(gate,)] * WORKERS)
@@ -55,7 +63,6 @@ class Case:
         if self.tasks == "checkpoints":
             until(lambda: not self.rows.filter(checkpoint=None).exists(), 20, f"{self}: checkpoints are kept")
         if self.tasks == "full claim":
-            self.enqueue(work.add, *[(number,) for number in range(WAITING)])
             claimed = self.rows.filter(status="READY", lease_id__isnull=False)
             until(lambda: claimed.count() >= WORKERS, 20, f"{self}: tasks are claimed")
 
@@ -71,7 +78,7 @@ class Case:
             "longer": [again] * WORKERS,
             "stubborn": [again] * WORKERS,
             "checkpoints": [("READY", 0, 0, []), again],
-            "full claim": [("SUCCESSFUL", 1, 1, [])] * WORKERS + [("READY", 0, 0, [])] * WAITING,
+            "full claim": [("SUCCESSFUL", 1, 1, [])] * (QUICK + WORKERS) + [("READY", 0, 0, [])] * WAITING,
         }[self.tasks]
         found = []
         for row in self.rows:

@@ -9,7 +9,7 @@ from datetime import timedelta
 from threading import Barrier
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from tasks.leases import Attempt
@@ -29,7 +29,9 @@ def ready(function: str = "add", due_in: float = 0, **values: Any) -> Any:
     """A task that waits, due so many seconds from now."""
     values = {"queue_name": "default", "max_attempts": 5, "args": [1]} | values
     task = Task.objects.create(task_path=f"tests.work.tasks.{function}", **values)
-    Task.objects.filter(pk=task.pk).update(run_after=Now() + timedelta(seconds=due_in))
+    # a sum of times has more digits on SQLite than its clock, so 0 s from now would be due a millisecond late
+    due: Any = Now() + timedelta(seconds=due_in) if due_in else Now()
+    Task.objects.filter(pk=task.pk).update(run_after=due)
     return _read(task)
 
 
@@ -85,6 +87,13 @@ def attempt_of(task: Task) -> Attempt:
     return Attempt(
         task.pk, task.lease_id, WORKER, task.task_path, task.args, task.kwargs, task.attempts, task.max_attempts
     )
+
+
+def behind_quick_ones(quick: Any, *enqueues: Callable[[], Any], count: int = 500) -> list[Any]:
+    """Enqueue these after so many quick tasks that a cluster claims ahead, so some of these while the first runs."""
+    with transaction.atomic():
+        quick.enqueue_many([(1,)] * count)
+        return [enqueue() for enqueue in enqueues]
 
 
 def errors_of(task: Task) -> list[tuple[int, str, str]]:

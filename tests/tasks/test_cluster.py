@@ -6,6 +6,7 @@ import os
 import resource
 import signal
 import time
+from functools import partial
 
 import pytest
 
@@ -61,9 +62,12 @@ def test_code_that_does_not_stop_when_its_time_is_up_is_killed_and_the_cluster_w
 @pytest.mark.parametrize("to_the_group", [False, True], ids=["to the parent", "to the whole group"])
 def test_sigterm_lets_running_tasks_end_and_gives_back_what_has_not_started(cluster, to_the_group):
     process = cluster("--workers", "1")
-    running = work.sleep.enqueue(1.0, "slept")
+    running, *waiting = rows.behind_quick_ones(
+        work.add,
+        partial(work.sleep.enqueue, 1.5, "slept"),
+        *[partial(work.effect.enqueue, f"waited {number}") for number in range(5)],
+    )
     until(lambda: row(running).status == "RUNNING")
-    waiting = [work.effect.enqueue(f"waited {number}") for number in range(5)]
     until(lambda: Task.objects.filter(status="READY", lease_id__isnull=False).exists(), what="some are claimed")
 
     process.send(signal.SIGTERM, group=to_the_group)

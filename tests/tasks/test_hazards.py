@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,7 @@ def test_whatever_a_function_does_it_has_its_attempts_and_its_worker_lives_on(cl
 
 PROOFS[2] = [
     f"{HERE}::test_what_waits_behind_a_long_task_runs_elsewhere_and_only_there",
+    f"{HERE}::test_no_task_waits_behind_a_long_one_while_a_worker_of_another_cluster_is_free",
     "tasks/test_leases.py::test_a_stale_lease_starts_nothing",
     "tasks/test_leases.py::test_release_takes_only_what_was_claimed_that_long_ago",
     "tasks/test_runner.py::test_a_package_whose_lease_is_gone_does_nothing",
@@ -96,9 +98,12 @@ PROOFS[2] = [
 def test_what_waits_behind_a_long_task_runs_elsewhere_and_only_there(cluster):
     busy = cluster("--workers", "1", "--queues", "default,mail", TASKS_LEASE="3")  # it looks round each 0.6 s
     before = tree(busy, workers=1)
-    long = work.sleep.enqueue(leases.CLAIM_LIFETIME.total_seconds() + 2.5)
+    long, *waiting = rows.behind_quick_ones(
+        work.add,
+        lambda: work.sleep.enqueue(leases.CLAIM_LIFETIME.total_seconds() + 2.5),
+        *[partial(work.effect.enqueue, f"{number}") for number in range(2)],
+    )
     until(lambda: row(long).status == "RUNNING")
-    waiting = [work.effect.enqueue(f"{number}") for number in range(2)]
     until(lambda: Task.objects.filter(status="READY", lease_id__isnull=False).count() == 2, what="both are claimed")
 
     cluster("--workers", "1", "--queues", "default")
@@ -113,6 +118,16 @@ def test_what_waits_behind_a_long_task_runs_elsewhere_and_only_there(cluster):
         ("SUCCESSFUL", 1, []),
     ]
     assert tree(busy, workers=1) == before
+
+
+def test_no_task_waits_behind_a_long_one_while_a_worker_of_another_cluster_is_free(cluster):
+    for _number in range(2):
+        cluster("--workers", "1")
+    until(lambda: Cluster.objects.alive().count() == 2)
+    with transaction.atomic():
+        results = [work.sleep.enqueue(20) for _number in range(2)]
+    until(lambda: all(row(result).status == "RUNNING" for result in results), 3)
+    assert len({row(result).cluster_id for result in results}) == 2
 
 
 # 3. An idle worker that is killed may hold the lock of the queue: then no other gets a task, and the stop hangs. --

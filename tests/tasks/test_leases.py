@@ -184,6 +184,13 @@ def test_a_failure_with_attempts_left_is_kept_and_the_task_waits_for_its_backoff
     )  # fmt: skip
 
 
+def test_a_task_that_goes_back_without_a_delay_is_due_in_the_same_millisecond():
+    for _number in range(20):
+        task = rows.running()
+        leases.give_back(rows.attempt_of(task), timedelta())
+        assert claim_ids() == [task.pk]
+
+
 def test_the_failure_of_the_last_attempt_is_final():
     task = rows.running(max_attempts=1)
     assert leases.fail(rows.attempt_of(task), BROKEN, timedelta()) is Outcome.FAILED

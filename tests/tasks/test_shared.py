@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from types import SimpleNamespace
@@ -27,8 +28,13 @@ def test_a_flag_that_nobody_sets_is_waited_for_no_longer_than_asked():
 
 
 @pytest.fixture
-def channel():
-    made = Channel(workers=3, run=print)
+def slots():
+    return Slots(3)
+
+
+@pytest.fixture
+def channel(slots):
+    made = Channel(slots, run=print)
     yield made
     made.close()
 
@@ -81,6 +87,48 @@ def test_a_worker_killed_while_it_waits_for_a_package_stops_nobody(channel):
         worker.join()
 
 
+def wait_for_tasks(channel: Channel, slots: Slots, slot: int) -> None:
+    """What a worker of these tests does that never comes back from its task."""
+    slots.pids[slot], channel.slot = os.getpid(), slot
+    channel.get()
+    time.sleep(60)
+
+
+def test_the_pusher_hears_of_each_worker_that_has_nothing_to_do(channel, slots):
+    channel.wait_for_a_free_worker(0.01)
+    workers = [fork.Process(target=wait_for_tasks, args=(channel, slots, slot)) for slot in range(2)]
+    for number, worker in enumerate(workers, 1):
+        worker.start()
+        channel.wait_for_a_free_worker(20)
+        assert slots.free() == number
+    began = time.monotonic()
+    channel.wait_for_a_free_worker(0.1)
+    assert time.monotonic() - began >= 0.1, "it hears of each one once"
+    channel.put(package(1))
+    until(lambda: channel.taken == 1)
+    assert slots.free() == 1
+    for worker in workers:
+        worker.kill()
+        worker.join()
+
+
+def ring_often(channel: Channel) -> None:
+    """Find nothing to do, more often than the bell holds, while no pusher hears."""
+    for _number in range(1000):
+        channel.ring()
+
+
+def test_a_worker_does_not_wait_for_a_pusher_that_does_not_hear(channel):
+    worker = fork.Process(target=ring_often, args=(channel,))
+    worker.start()
+    worker.join(20)
+    assert worker.exitcode == 0
+    channel.wait_for_a_free_worker(20)
+    began = time.monotonic()
+    channel.wait_for_a_free_worker(0.1)
+    assert time.monotonic() - began >= 0.1, "all of it is heard at once"
+
+
 def test_the_number_of_packages_is_right_again_after_a_worker_took_one_and_died(channel):
     channel.put(package(1))  # taken by a worker that dies before it counts
     channel._reader.recv(1000)
@@ -104,19 +152,70 @@ def test_a_task_arrives_with_its_lease_and_path_as_what_the_worker_calls(channel
     assert channel.taken == 2
 
 
-def test_the_depth_follows_the_rate_at_which_workers_take_tasks(channel, monkeypatch):
-    clock = [100.0]
-    monkeypatch.setattr("tasks.shared.time", SimpleNamespace(monotonic=lambda: clock[0]))
-    depth = Depth(channel, workers=3)
-    assert depth.room() == 6
-    channel.put(package(*range(1, 7)))
-    assert depth.room() == 0  # all of it waits
-    for _task in range(6):
-        channel.get()
-    clock[0] += 0.03125  # 192 in a second: 19 in the tenth of a second that is claimed ahead
-    assert depth.room() == 19
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr("tasks.shared.time", SimpleNamespace(monotonic=lambda: now[0]))
+    return now
+
+
+def take(channel: Channel, count: int) -> None:
+    """Let busy workers finish a task and take the next, so many times."""
+    for _task in range(count):
+        assert channel.take()
+
+
+def test_one_task_is_claimed_for_each_free_worker_and_none_to_wait_behind_a_long_one(channel, slots, clock):
+    depth = Depth(channel, slots)
+    assert depth.room() == 0, "no worker is there yet"
+    slots.pids[:] = 41, 42, 43
+    slots.busy[1] = 1
+    assert depth.room() == 2
+    channel.put(package(1, 2))
+    assert depth.room() == 0, "one waits for each"
+    clock[0] += 0.001
+    take(channel, 2)
+    slots.busy[:] = 1, 1, 1
+    assert depth.room() == 0, "what was taken is not done"
+    clock[0] += 20
+    assert depth.room() == 0
+    for slot in range(2):  # two long tasks end, one right after the other
+        clock[0] += 0.001
+        slots.busy[slot] = 0
+        assert depth.room() == slot + 1
+
+
+def test_the_depth_follows_the_rate_at_which_workers_finish_tasks(channel, slots, clock):
+    slots.pids[:], slots.busy[:] = (41, 42, 43), (1, 1, 1)
+    depth = Depth(channel, slots)
+    channel.put(package(*range(9)))
+    clock[0] += 0.0625
+    take(channel, 9)
+    assert depth.room() == 14, "what they finish in a tenth of a second, at 144 in a second"
+    channel.put(package(*range(14)))
+    clock[0] += 0.01
+    take(channel, 6)
+    assert depth.room() == 0, "more than half of it waits"
+    take(channel, 1)
+    assert depth.room() == 14, "and now half of it: seven in 0.01 s are 700 in a second, and 21 at most"
     clock[0] += 10
-    assert depth.room() == 6
+    assert depth.room() == 0, "nothing was done for a while"
+    slots.busy[2] = 0
+    assert depth.room() == 0, "seven wait for the free one"
+
+
+def test_few_quick_tasks_are_no_reason_to_claim_a_hundred(channel, slots, clock):
+    slots.pids[:], slots.busy[:] = (41, 42, 43), (1, 1, 1)
+    depth = Depth(channel, slots)
+    depths = []
+    for _number in range(5):
+        count = max(6, depth.ahead)
+        channel.put(package(*range(count)))
+        clock[0] += 0.001
+        take(channel, count)
+        depth.room()
+        depths.append(depth.ahead)
+    assert depths == [18, 54, 162, Depth.MOST, Depth.MOST]
 
 
 def test_no_more_is_claimed_than_the_socket_holds(channel):
