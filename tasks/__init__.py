@@ -7,10 +7,10 @@ The life of a task:
 3. a worker process starts the row: RUNNING, and the attempt is counted, before any of the task's code (`runner`);
 4. the code runs, and whatever it does, the runner sees its end;
 5. the worker finishes the row: SUCCESSFUL; or a TaskError is kept, and it is READY again after its backoff, or FAILED;
-6. rows of a worker or a cluster that died are rescued by the housekeeper of a living cluster (`housekeeper`);
+6. rows of a worker or a cluster that died are rescued by the housekeeper of a living cluster (`rescue`);
 7. a cluster that stops releases what it has not started and interrupts what does not end in time.
 
 The map, lower levels never import higher ones: `exceptions` `backoff` `outage` · `models` `functions` `statements` ·
-`leases` `worker` · `backend` `runner` `cleanup` `metrics` `audit` `shared` `wakeup` · `broker` `housekeeper` `cluster`
-`testing` · `admin` and the commands.
+`leases` `worker` · `rescue` `backend` `runner` `cleanup` `metrics` `audit` `shared` `wakeup` · `broker` `housekeeper`
+`cluster` `testing` · `admin` and the commands.
 """

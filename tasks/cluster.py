@@ -40,7 +40,7 @@ from django_q import cluster as django_q_cluster
 from django_q.pusher import pusher
 from django_q.worker import worker
 
-from tasks import leases
+from tasks import leases, rescue
 from tasks.broker import DatabaseBroker
 from tasks.housekeeper import keep_house
 from tasks.models import Cluster as ClusterRow
@@ -84,7 +84,7 @@ class Cluster(django_q_cluster.Cluster):
 
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, and until the drain after it is over. A sentinel that dies is replaced."""
-        leases.heartbeat(self.row)
+        rescue.heartbeat(self.row)
         logger.info("cluster %s started: %s workers, queues %s", self.row, self.workers, ", ".join(self.row.queues))
         while True:
             connections.close_all()
@@ -193,7 +193,7 @@ class Sentinel(django_q_cluster.Sentinel):
         self.wait_for_workers(time.monotonic() + INTERRUPT_FOR)
         for process in [*self.pool, self.housekeeper]:
             _end(process)
-        _write(lambda: leases.sign_off(self.row.pk))
+        _write(lambda: rescue.sign_off(self.row.pk))
 
     def wait_for_workers(self, deadline: float) -> None:
         """End each worker once it is idle; return when none is left, or at the deadline."""

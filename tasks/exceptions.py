@@ -55,3 +55,8 @@ class LeaseLost(Exception):  # noqa: N818 - an event between workers
 def _check(name: str, delay: object) -> None:
     if not isinstance(delay, timedelta) or not timedelta() <= delay <= LONGEST_DELAY:
         raise ValueError(f"{name} is {delay!r}; it must be a timedelta from 0 to {LONGEST_DELAY.days} days.")
+
+
+def path_of(exception: type[BaseException]) -> str:
+    """Return the dotted path of an exception's class, as it is kept in a TaskError."""
+    return f"{exception.__module__}.{exception.__qualname__}"

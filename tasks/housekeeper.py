@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
-from tasks import leases
+from tasks import leases, rescue
 from tasks.models import SILENCE, Cluster, Task
 from tasks.outage import Outage
 from tasks.shared import Slots
@@ -87,7 +87,7 @@ class Housekeeper:
         timed_out = frozenset(name for name, out_of_time in self.ended_workers.items() if out_of_time)
         sightings, self.sightings = self.sightings, {}
         self.say_rescued(
-            leases.rescue_lost_workers(
+            rescue.rescue_lost_workers(
                 self.row.pk, self.is_alive, timed_out, lambda task: self.is_forgotten(task, sightings)
             )
         )
@@ -109,16 +109,16 @@ class Housekeeper:
         """Say that the cluster lives, give back what stuck, and rescue the tasks of clusters that say so no more."""
         self.beat_due = time.monotonic() + self.every
         self.row.workers = self.slots.alive()
-        leases.heartbeat(self.row)
+        rescue.heartbeat(self.row)
         self.look_at_the_clocks()
         leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
         if time.monotonic() >= self.patient_until:
-            self.say_rescued(leases.rescue_dead_clusters())
+            self.say_rescued(rescue.rescue_dead_clusters())
 
     def look_at_the_clocks(self) -> None:
         """Notice it if heartbeats may be old although their clusters live."""
         before, elapsed = self.database_time, time.monotonic() - self.beat_at
-        self.database_time = leases.database_time()
+        self.database_time = rescue.database_time()
         self.beat_at += elapsed
         is_late = elapsed > settings.TASKS_LEASE / 2  # the database was away, or this process slept
         step = timedelta()
@@ -126,7 +126,7 @@ class Housekeeper:
             step = self.database_time - before - timedelta(seconds=elapsed)
         if abs(step.total_seconds()) > CLOCK_MAY_DRIFT:
             logger.warning("the database's clock has stepped by %.1f s", step.total_seconds())
-            leases.notice_clock_step(step)
+            rescue.notice_clock_step(step)
             is_late = True
         if is_late:
             self.listen_first()
@@ -140,7 +140,7 @@ class Housekeeper:
         self.cancel_due = time.monotonic() + CANCEL_EVERY
         if not any(self.slots.task_ids):
             return
-        for task_id, worker, age in leases.cancel_requests(self.row.pk):
+        for task_id, worker, age in rescue.cancel_requests(self.row.pk):
             for slot, pid in enumerate(self.slots.pids):
                 if not pid or self.worker_id(pid) != worker:
                     continue

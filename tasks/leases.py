@@ -1,4 +1,4 @@
-"""Claim, start, release, finish, rescue: the only code that moves a lease.
+"""Claim, start, release, finish: with `tasks.rescue` the only code that moves a lease.
 
 A lease is the right to run one row. It belongs to a cluster, is named by a UUID that is new with each claim, and lives
 while that cluster's heartbeat is fresh. Every move is one compare-and-set on id and lease_id, so whoever lost the lease
@@ -10,37 +10,27 @@ claim, start and succeed run for each task: `tasks.statements` has their SQL. Wh
 from __future__ import annotations
 
 import json
-import logging
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
-from django.db import IntegrityError, InterfaceError, OperationalError, models, transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
 from tasks import statements
 from tasks.driver import Row
-from tasks.exceptions import Cancelled, LeaseLost, TaskTimeout, WorkerLost
+from tasks.exceptions import Cancelled, LeaseLost, path_of
 from tasks.functions import retention_of
-from tasks.models import NOT_LEASED, Cluster, Task, TaskError, given_up
-
-logger = logging.getLogger(__name__)
-
-LOST_IN_A_ROW = 3
-"""So many lost attempts one after the other, and the task is FAILED: it may be what kills its workers."""
+from tasks.models import NOT_LEASED, Task, TaskError, given_up
 
 CLAIM_LIFETIME = timedelta(seconds=5)
 """A claimed row that has not started by then goes back: it waits behind long tasks, or its package is lost."""
-
-
-_ATTEMPT = ("lease_id", "worker_ids", "task_path", "attempts", "max_attempts")
-"""Columns that make an Attempt of a row; its arguments may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,93 +174,6 @@ def release(cluster_id: uuid.UUID, older_than: timedelta = timedelta()) -> int:
     return claimed.filter(leased_at__lte=Now() - older_than).update(**NOT_LEASED)
 
 
-def heartbeat(cluster: Cluster) -> None:
-    """Say that the cluster lives, by the database's clock; put its row back if another cluster took it for dead."""
-    changed = Cluster.objects.filter(pk=cluster.pk).update(heartbeat_at=Now(), workers=cluster.workers)
-    if not changed:
-        cluster.heartbeat_at = Now()
-        cluster.save(force_insert=True)
-
-
-def database_time() -> datetime:
-    """Return the time by the database's clock."""
-    return statements.now()
-
-
-def notice_clock_step(step: timedelta) -> int:
-    """Mend what a step of the database's clock would leave behind; return how many tasks were due and are again.
-
-    After a step back no heartbeat is in the future, so a cluster that died is noticed within the lease, and what had
-    been due stays due. What was to run later runs at its own time by the new clock.
-    """
-    if step >= timedelta():
-        return 0
-    Cluster.objects.filter(heartbeat_at__gt=Now()).update(heartbeat_at=Now())
-    had_been_due = Task.objects.waiting().filter(run_after__gt=Now(), run_after__lte=Now() - step)
-    return had_been_due.update(run_after=Now())
-
-
-def cancel_requests(cluster_id: uuid.UUID) -> list[tuple[int, str, float]]:
-    """Return id, worker and seconds since the request, of this cluster's running tasks that somebody cancelled."""
-    running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
-    age = models.ExpressionWrapper(Now() - F("cancel_requested_at"), output_field=models.DurationField())
-    requested = running.filter(cancel_requested_at__isnull=False).values_list("pk", "worker_ids", age)
-    return [
-        (task_id, worker_ids[-1] if worker_ids else "", waited.total_seconds())
-        for task_id, worker_ids, waited in requested
-    ]
-
-
-def rescue_lost_workers(
-    cluster_id: uuid.UUID,
-    is_alive: Callable[[str], bool],
-    timed_out: frozenset[str] = frozenset(),
-    is_forgotten: Callable[[Task], bool] = lambda task: False,
-) -> int:
-    """End the attempts of this cluster that nobody makes any more; return how many there were.
-
-    `is_alive` tells of a worker id whether its process lives. Those in `timed_out` were killed because their task had
-    run out of time, which is what is recorded then. `is_forgotten` tells of a row whose worker lives whether it has
-    long done with it: a server that crashes may forget an outcome.
-    """
-    running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
-    count = 0
-    for task in running.only(*_ATTEMPT):
-        worker_id = _worker_of(task)
-        if not is_alive(worker_id):
-            count += _rescue(task, timed_out=worker_id in timed_out)
-        elif is_forgotten(task):
-            count += _rescue(task, message="The outcome is gone: the database's server crashed before its disk had it.")
-    return count
-
-
-def rescue_dead_clusters() -> int:
-    """Take the leases of every cluster whose heartbeat is older than TASKS_LEASE; return how many rows there were."""
-    alive = Cluster.objects.alive()
-    orphans = Task.objects.filter(lease_id__isnull=False).exclude(cluster__in=alive)
-    rescued = 0
-    if orphans.exists():
-        rescued += orphans.filter(status=TaskResultStatus.READY).update(**NOT_LEASED)
-        rescued += sum(_rescue(task) for task in orphans.filter(status=TaskResultStatus.RUNNING).only(*_ATTEMPT))
-    dead = Cluster.objects.exclude(pk__in=alive.values("pk"))
-    if dead.exists():
-        dead.filter(~models.Exists(Task.objects.filter(lease_id__isnull=False, cluster=models.OuterRef("pk")))).delete()
-    return rescued
-
-
-def sign_off(cluster_id: uuid.UUID) -> None:
-    """End a cluster whose workers are all gone: what still ran was interrupted, and used no attempt."""
-    running = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
-    for task in running.only(*_ATTEMPT):
-        message = "Its cluster stopped, and its code did not end within the grace, so its worker was killed."
-        try:
-            give_back(_attempt_of(task), timedelta(), Failure(TaskError.Kind.INTERRUPTED, message=message))
-        except LeaseLost:
-            continue
-    release(cluster_id)
-    Cluster.objects.filter(pk=cluster_id).delete()
-
-
 def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: Row | None) -> Attempt | None:
     if row is None:
         return None
@@ -292,47 +195,6 @@ def _ended(attempt: Attempt, value: str) -> tuple[int, uuid.UUID, str, float]:
 
 def _lost(attempt: Attempt) -> LeaseLost:
     return LeaseLost(f"task {attempt.task_id}: attempt {attempt.number} was given to another worker")
-
-
-def _attempt_of(task: Task) -> Attempt:
-    if task.lease_id is None:
-        raise LeaseLost(f"task {task.pk} is not running")
-    return Attempt(task.pk, task.lease_id, _worker_of(task), task.task_path, [], {}, task.attempts, task.max_attempts)
-
-
-def _worker_of(task: Task) -> str:
-    """Return the worker of the latest attempt; a row made by hand may have none."""
-    workers = task.worker_ids
-    return str(workers[-1]) if isinstance(workers, list) and workers else ""
-
-
-def _rescue(task: Task, timed_out: bool = False, message: str = "") -> int:
-    attempt = _attempt_of(task)
-    if timed_out:
-        failure = Failure(
-            TaskError.Kind.TIMEOUT,
-            _path_of(TaskTimeout),
-            "The code did not stop when its time was up, so its worker was killed.",
-        )
-    else:
-        failure = Failure(
-            TaskError.Kind.LOST,
-            _path_of(WorkerLost),
-            message
-            or f"The worker {attempt.worker_id} ended without a word: killed, out of memory, or its machine went away.",
-        )
-    latest = TaskError.objects.filter(task=task).order_by("-pk").values_list("kind", flat=True)
-    poison = not timed_out and list(latest[: LOST_IN_A_ROW - 1]) == [TaskError.Kind.LOST] * (LOST_IN_A_ROW - 1)
-    try:
-        fail(attempt, failure, None if poison else timedelta(), skip_locked=True)
-    except LeaseLost:
-        return 0
-    except (OperationalError, InterfaceError):
-        raise
-    except Exception:  # a row that cannot be rescued must not keep the others from it
-        logger.exception("task %s cannot be rescued", task.pk)
-        return 0
-    return 1
 
 
 def _end(
@@ -373,14 +235,10 @@ def _from_now(delay: timedelta) -> Any:
     return Now() + delay if delay else Now()
 
 
-def _path_of(exception: type[BaseException]) -> str:
-    return f"{exception.__module__}.{exception.__qualname__}"
-
-
 def _cancelled(by: str, failure: Failure | None) -> Failure:
     message = f"Cancelled by {by}."
     if failure is None:
-        return Failure(TaskError.Kind.CANCELLED, _path_of(Cancelled), message)
+        return Failure(TaskError.Kind.CANCELLED, path_of(Cancelled), message)
     how = "" if failure.kind is TaskError.Kind.CANCELLED else f"It ended so: {failure.kind.label}. "
     ended = f"{message} {how}{failure.message}".rstrip()
     return Failure(TaskError.Kind.CANCELLED, failure.exception_path, ended, failure.traceback)

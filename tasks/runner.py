@@ -26,7 +26,7 @@ from django_tasks.signals import task_finished, task_started
 from tasks import leases
 from tasks.context import TaskContext
 from tasks.driver import has_open_transaction, roll_back
-from tasks.exceptions import Cancelled, Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout
+from tasks.exceptions import Cancelled, Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout, path_of
 from tasks.functions import DEFAULT_BACKOFF, TaskFunction, registry, to_json
 from tasks.leases import Attempt, Failure, Outcome
 from tasks.models import Task, TaskError
@@ -357,7 +357,7 @@ def _described(kind: TaskError.Kind, error: BaseException) -> Failure:
         text = "".join(traceback.format_tb(frames))
     finally:
         Worker.announce(0)
-    path = _storable(f"{type(error).__module__}.{type(error).__qualname__}")
+    path = _storable(path_of(type(error)))
     return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]))
 
 

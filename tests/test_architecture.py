@@ -20,6 +20,7 @@ LEVELS = {
     "tasks.functions": 1,
     "tasks.statements": 1,
     "tasks.leases": 2,
+    "tasks.rescue": 3,
     "tasks.cleanup": 3,
     "tasks.worker": 2,
     "tasks.housekeeper": 4,

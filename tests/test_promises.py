@@ -107,7 +107,7 @@ PROOFS[3] = [
     f"{HERE}::test_a_cluster_that_was_only_asleep_has_lost_its_task_and_its_outcome_is_refused",
     "tasks/test_hazards.py::test_no_child_outlives_the_sentinel_so_its_task_runs_once_at_a_time",
     "tasks/test_hazards.py::test_what_waits_behind_a_long_task_runs_elsewhere_and_only_there",
-    "tasks/test_leases.py::test_the_dead_worker_that_was_only_asleep_finds_its_lease_gone",
+    "tasks/test_rescue.py::test_the_dead_worker_that_was_only_asleep_finds_its_lease_gone",
     "tasks/test_leases.py::test_clusters_that_claim_at_the_same_time_share_the_rows",
     "tasks/test_runner.py::test_a_late_finisher_changes_nothing_and_its_outcome_is_kept_as_superseded",
 ]

@@ -11,6 +11,7 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from tasks.leases import Attempt
 from tasks.models import Cluster, Task, TaskError
@@ -110,6 +111,11 @@ def finished(*results: Any) -> bool:
 def row(result: Any) -> Any:
     """The task of a result as it is now."""
     return Task.objects.get(pk=result.id)
+
+
+def seconds_from_now(task: Task) -> float:
+    """In how many seconds the task is due."""
+    return (task.run_after - timezone.now()).total_seconds()
 
 
 def kinds(result: Any) -> list[str]:

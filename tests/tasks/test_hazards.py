@@ -382,7 +382,7 @@ def test_a_worker_goes_on_after_a_timeout(cluster):
 PROOFS[13] = [
     f"{HERE}::test_a_cluster_shows_in_the_database_that_it_lives_and_who_its_workers_are",
     f"{HERE}::test_django_q2_has_a_cache_that_keeps_nothing",
-    "tasks/test_leases.py::test_a_heartbeat_makes_the_row_of_the_cluster_and_keeps_it_fresh",
+    "tasks/test_rescue.py::test_a_heartbeat_makes_the_row_of_the_cluster_and_keeps_it_fresh",
 ]
 
 

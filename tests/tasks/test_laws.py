@@ -30,7 +30,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from tasks import leases
+from tasks import leases, rescue
 from tasks.audit import LAWS, audit
 from tasks.cleanup import prune_tasks
 from tasks.exceptions import LeaseLost
@@ -300,7 +300,7 @@ class Machine(RuleBasedStateMachine):
 
     @step(cluster=cluster)
     def beat(self, cluster):
-        self.do(lambda: leases.heartbeat(cluster), lambda model: model.clusters.update({cluster.pk: model.clock}))
+        self.do(lambda: rescue.heartbeat(cluster), lambda model: model.clusters.update({cluster.pk: model.clock}))
 
     @step(
         6,
@@ -481,13 +481,13 @@ class Machine(RuleBasedStateMachine):
     def rescue_lost_workers(self, cluster, is_out_of_time):
         timed_out = frozenset(self.dead if is_out_of_time else ())
         self.do(
-            lambda: leases.rescue_lost_workers(cluster.pk, lambda worker: worker not in self.dead, timed_out),
+            lambda: rescue.rescue_lost_workers(cluster.pk, lambda worker: worker not in self.dead, timed_out),
             lambda model: model.rescue_lost_workers(cluster.pk, self.dead, timed_out),
         )
 
     @step(2)
     def rescue_dead_clusters(self):
-        self.do(leases.rescue_dead_clusters, lambda model: model.rescue_dead_clusters())
+        self.do(rescue.rescue_dead_clusters, lambda model: model.rescue_dead_clusters())
 
     @step(3)
     def what_is_due_starts_and_is_lost(self):
@@ -500,7 +500,7 @@ class Machine(RuleBasedStateMachine):
     @step(cluster=cluster)
     def sign_off(self, cluster):
         self.dead |= {worker for worker, its_cluster in self.workers.items() if its_cluster == cluster.pk}
-        self.do(lambda: leases.sign_off(cluster.pk), lambda model: model.sign_off(cluster.pk))
+        self.do(lambda: rescue.sign_off(cluster.pk), lambda model: model.sign_off(cluster.pk))
 
     # the operator
 
@@ -533,7 +533,7 @@ class Machine(RuleBasedStateMachine):
 
     @step(cluster=cluster)
     def look_for_cancelled_tasks(self, cluster):
-        found = [(task_id, worker) for task_id, worker, _age in leases.cancel_requests(cluster.pk)]
+        found = [(task_id, worker) for task_id, worker, _age in rescue.cancel_requests(cluster.pk)]
         rows = self.model.tasks.items()
         running = [(pk, row) for pk, row in rows if (row.cluster, row.status) == (cluster.pk, "RUNNING")]
         assert sorted(found) == sorted((pk, row.workers[-1]) for pk, row in running if row.cancelled is not None)
@@ -596,7 +596,7 @@ class Machine(RuleBasedStateMachine):
         for row in self.successful.values():
             row |= {name: value - minutes(size) for name, value in row.items() if isinstance(value, datetime)}
         if is_noticed:
-            self.do(lambda: leases.notice_clock_step(minutes(size)), lambda model: model.notice_clock_step(size))
+            self.do(lambda: rescue.notice_clock_step(minutes(size)), lambda model: model.notice_clock_step(size))
 
     # what holds after each step
 

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from tasks import leases
+from tasks import leases, rescue
 from tasks.exceptions import LeaseLost
 from tasks.functions import registry
 from tasks.leases import Failure, Outcome
@@ -29,10 +29,6 @@ def claim(limit: int = 10, queues=("default", "mail"), paths=registry, holder: C
 
 def claim_ids(*args, **kwargs) -> list[int]:
     return [lease.task_id for lease in claim(*args, **kwargs)]
-
-
-def seconds_from_now(task: Task) -> float:
-    return (task.run_after - timezone.now()).total_seconds()
 
 
 # claim ---------------------------------------------------------------------------------------------------------------
@@ -177,7 +173,7 @@ def test_a_failure_with_attempts_left_is_kept_and_the_task_waits_for_its_backoff
     assert leases.fail(rows.attempt_of(task), BROKEN, timedelta(minutes=10)) is Outcome.AGAIN
     task.refresh_from_db()
     assert (task.status, task.attempts, task.lease_id, task.finished_at) == ("READY", 1, None, None)
-    assert 590 < seconds_from_now(task) < 610
+    assert 590 < rows.seconds_from_now(task) < 610
     kept = TaskError.objects.get(task=task)
     assert (kept.attempt, kept.kind, kept.exception_path, kept.message, kept.traceback, kept.worker_id) == (
         1, "exception", "builtins.ValueError", "no luck", "Traceback ...", rows.WORKER,
@@ -220,7 +216,7 @@ def test_give_back_undoes_the_attempt():
     leases.give_back(rows.attempt_of(task), timedelta(minutes=5))
     task.refresh_from_db()
     assert (task.status, task.attempts, task.worker_ids, task.lease_id) == ("READY", 1, ["host-a:1"], None)
-    assert 290 < seconds_from_now(task) < 310
+    assert 290 < rows.seconds_from_now(task) < 310
     assert rows.errors_of(task) == []
 
 
@@ -279,9 +275,9 @@ def test_a_row_that_a_transaction_has_locked_does_not_stop_the_rescue_of_others(
     locked, other = rows.running(holder=holder), rows.running(holder=holder)
     with transaction.atomic():
         Task.objects.select_for_update().get(pk=locked.pk)
-        assert rows.in_another_thread(leases.rescue_dead_clusters) == 1
+        assert rows.in_another_thread(rescue.rescue_dead_clusters) == 1
     assert (rows.state(locked)["status"], rows.state(other)["status"]) == ("RUNNING", "READY")
-    assert leases.rescue_dead_clusters() == 1
+    assert rescue.rescue_dead_clusters() == 1
 
 
 # cancelled while it runs ---------------------------------------------------------------------------------------------
@@ -330,7 +326,7 @@ def test_a_cancelled_task_that_succeeds_all_the_same_is_successful():
 
 def test_a_worker_that_dies_with_a_cancelled_task_leaves_it_cancelled():
     task = cancelled(max_attempts=9)
-    assert leases.rescue_lost_workers(task.cluster_id, lambda name: False) == 1
+    assert rescue.rescue_lost_workers(task.cluster_id, lambda name: False) == 1
     task.refresh_from_db()
     assert (task.status, [kind for _number, kind, _message in rows.errors_of(task)]) == ("FAILED", ["cancelled"])
 
@@ -339,7 +335,7 @@ def test_requests_to_cancel_are_told_to_the_cluster_that_runs_the_task():
     task = cancelled()
     Task.objects.filter(pk=task.pk).update(cancel_requested_at=Now() - timedelta(seconds=30))
     cancelled(), rows.running(holder=Cluster.objects.get(pk=task.cluster_id))
-    ((task_id, worker, age),) = leases.cancel_requests(task.cluster_id)
+    ((task_id, worker, age),) = rescue.cancel_requests(task.cluster_id)
     assert (task_id, worker) == (task.pk, rows.WORKER)
     assert 29 < age < 60
 
@@ -360,7 +356,7 @@ def test_an_outcome_that_was_committed_is_known_to_be_ones_own():
     assert not any(leases.is_concluded(attempt) for attempt in mine)
     leases.succeed(mine[0], "1")
     leases.fail(mine[1], BROKEN, None)
-    leases.rescue_lost_workers(lost.cluster_id, lambda name: False)
+    rescue.rescue_lost_workers(lost.cluster_id, lambda name: False)
     leases.refuse(mine[3], "too late")
     assert [leases.is_concluded(attempt) for attempt in mine] == [True, True, False, False]
 
@@ -395,32 +391,6 @@ def test_succeed_and_start_judge_each_row_for_itself():
     assert (ours, attempt, rows.state(task)["status"]) == (True, None, "SUCCESSFUL")
 
 
-# steps of the clock --------------------------------------------------------------------------------------------------
-
-
-def test_after_a_step_back_what_had_been_due_is_due_and_the_future_stays_the_future():
-    had_been_due, later = rows.ready(due_in=3000), rows.ready(due_in=4000)
-    dead = rows.cluster_row(heartbeat_age=-3500)
-    assert leases.notice_clock_step(timedelta(hours=-1)) == 1
-    had_been_due.refresh_from_db()
-    later.refresh_from_db()
-    dead.refresh_from_db()
-    assert seconds_from_now(had_been_due) <= 1
-    assert 3900 < seconds_from_now(later) < 4100
-    assert abs((timezone.now() - dead.heartbeat_at).total_seconds()) < 60
-
-
-def test_after_a_step_forward_nothing_needs_mending():
-    task = rows.ready(due_in=3000)
-    before = rows.state(task)
-    assert leases.notice_clock_step(timedelta(hours=1)) == 0
-    assert rows.state(task) == before
-
-
-def test_the_time_of_the_database_is_told_with_its_zone():
-    assert abs((leases.database_time() - timezone.now()).total_seconds()) < 60
-
-
 # release -------------------------------------------------------------------------------------------------------------
 
 
@@ -443,171 +413,3 @@ def test_release_takes_only_what_was_claimed_that_long_ago():
     assert leases.release(holder.pk, older_than=timedelta(seconds=5)) == 1
     assert list(Task.objects.waiting()) == [old]
     assert rows.state(new)["lease_id"] == new.lease_id
-
-
-# heartbeat -----------------------------------------------------------------------------------------------------------
-
-
-def age_of(cluster: Cluster) -> float:
-    return (timezone.now() - Cluster.objects.get(pk=cluster.pk).heartbeat_at).total_seconds()
-
-
-def test_a_heartbeat_makes_the_row_of_the_cluster_and_keeps_it_fresh():
-    cluster = Cluster(host="host-a", pid=1, queues=["mail"])
-    leases.heartbeat(cluster)
-    Cluster.objects.update(heartbeat_at=Now() - timedelta(seconds=60))
-    cluster.workers = [2, 3]
-    leases.heartbeat(cluster)
-    assert Cluster.objects.get().workers == [2, 3]
-    assert age_of(cluster) < 5
-
-
-def test_the_row_of_a_cluster_that_was_taken_for_dead_comes_back_fresh():
-    cluster = rows.cluster_row(heartbeat_age=60)
-    Cluster.objects.all().delete()
-    leases.heartbeat(cluster)
-    assert age_of(cluster) < 5
-    assert Cluster.objects.get().started_at == cluster.started_at
-
-
-# rescue --------------------------------------------------------------------------------------------------------------
-
-LOST = f"The worker {rows.WORKER} ended without a word: killed, out of memory, or its machine went away."
-KILLED = "The code did not stop when its time was up, so its worker was killed."
-
-
-def test_the_task_of_a_lost_worker_is_due_again_and_its_attempt_counts():
-    holder = rows.cluster_row()
-    task = rows.running(holder=holder, max_attempts=2)
-    assert leases.rescue_lost_workers(holder.pk, {"host-a:1"}.__contains__) == 1
-    task.refresh_from_db()
-    assert (task.status, task.attempts, task.worker_ids, task.lease_id) == ("READY", 1, [rows.WORKER], None)
-    assert list(Task.objects.due()) == [task]
-    assert rows.errors_of(task) == [(1, "lost", LOST)]
-    assert TaskError.objects.get().exception_path == "tasks.exceptions.WorkerLost"
-
-
-def test_the_task_of_a_lost_worker_fails_if_it_was_the_last_attempt():
-    holder = rows.cluster_row()
-    task = rows.running(holder=holder, max_attempts=1)
-    assert leases.rescue_lost_workers(holder.pk, lambda worker: False) == 1
-    task.refresh_from_db()
-    assert task.status == "FAILED"
-
-
-def test_tasks_of_living_workers_and_of_other_clusters_are_left_alone():
-    holder = rows.cluster_row()
-    alive, theirs, claimed = rows.running(holder=holder), rows.running(), rows.claimed(holder=holder)
-    before = [rows.state(task) for task in (alive, theirs, claimed)]
-    assert leases.rescue_lost_workers(holder.pk, {rows.WORKER}.__contains__) == 0
-    assert [rows.state(task) for task in (alive, theirs, claimed)] == before
-
-
-def test_the_latest_worker_is_the_one_that_counts():
-    holder = rows.cluster_row()
-    rows.running(holder=holder, attempts=2, worker_ids=["gone", rows.WORKER])
-    assert leases.rescue_lost_workers(holder.pk, {rows.WORKER}.__contains__) == 0
-
-
-def test_a_worker_that_was_killed_because_time_was_up_is_a_timeout():
-    holder = rows.cluster_row()
-    task = rows.running(holder=holder, max_attempts=2)
-    assert leases.rescue_lost_workers(holder.pk, lambda worker: False, frozenset([rows.WORKER])) == 1
-    task.refresh_from_db()
-    assert task.status == "READY"
-    assert rows.errors_of(task) == [(1, "timeout", KILLED)]
-
-
-@pytest.mark.parametrize(
-    ("earlier", "status"),
-    [
-        (["lost", "lost"], "FAILED"),
-        (["exception", "lost", "lost"], "FAILED"),
-        (["lost"], "READY"),
-        (["lost", "exception"], "READY"),
-        (["lost", "lost", "exception"], "READY"),
-        (["lost", "exception", "lost"], "READY"),
-        (["lost", "timeout"], "READY"),
-    ],
-)
-def test_the_third_lost_attempt_in_a_row_is_the_last(earlier, status):
-    holder, number = rows.cluster_row(), len(earlier) + 1
-    task = rows.running(holder=holder, attempts=number, worker_ids=[rows.WORKER] * number, max_attempts=100)
-    for attempt, kind in enumerate(earlier, start=1):
-        rows.error(task, attempt, kind)
-    leases.rescue_lost_workers(holder.pk, lambda worker: False)
-    task.refresh_from_db()
-    assert (task.status, task.lease_id) == (status, None)
-    assert rows.errors_of(task)[-1] == (number, "lost", LOST)
-
-
-def test_a_timeout_that_had_to_be_killed_does_not_count_as_lost():
-    holder = rows.cluster_row()
-    task = rows.running(holder=holder, attempts=3, worker_ids=[rows.WORKER] * 3, max_attempts=100)
-    rows.error(task, 1, "lost")
-    rows.error(task, 2, "lost")
-    leases.rescue_lost_workers(holder.pk, lambda worker: False, frozenset([rows.WORKER]))
-    task.refresh_from_db()
-    assert task.status == "READY"
-
-
-def test_leases_of_a_cluster_without_a_fresh_heartbeat_are_taken(settings):
-    settings.TASKS_LEASE = 15
-    dead, alive = rows.cluster_row(heartbeat_age=16), rows.cluster_row(heartbeat_age=10, pid=2)
-    claimed, running = rows.claimed(holder=dead), rows.running(holder=dead)
-    theirs = [rows.claimed(holder=alive), rows.running(holder=alive)]
-    before = [rows.state(task) for task in theirs]
-
-    assert leases.rescue_dead_clusters() == 2
-
-    claimed.refresh_from_db()
-    running.refresh_from_db()
-    assert (claimed.status, claimed.attempts, claimed.lease_id) == ("READY", 0, None)
-    assert rows.errors_of(claimed) == []
-    assert (running.status, running.attempts, running.lease_id) == ("READY", 1, None)
-    assert rows.errors_of(running) == [(1, "lost", LOST)]
-    assert [rows.state(task) for task in theirs] == before
-    assert list(Cluster.objects.all()) == [alive]
-
-
-def test_leases_of_a_cluster_that_has_no_row_any_more_are_taken():
-    holder = rows.cluster_row()
-    task = rows.claimed(holder=holder)
-    Cluster.objects.all().delete()
-    assert leases.rescue_dead_clusters() == 1
-    assert list(Task.objects.waiting()) == [task]
-
-
-def test_the_lease_time_is_a_setting(settings):
-    settings.TASKS_LEASE = 60
-    rows.claimed(holder=rows.cluster_row(heartbeat_age=40))
-    assert leases.rescue_dead_clusters() == 0
-    settings.TASKS_LEASE = 40
-    assert leases.rescue_dead_clusters() == 1
-
-
-def test_the_dead_worker_that_was_only_asleep_finds_its_lease_gone():
-    task = rows.running(holder=rows.cluster_row(heartbeat_age=3600))
-    leases.rescue_dead_clusters()
-    with pytest.raises(LeaseLost):
-        leases.succeed(rows.attempt_of(task), "1")
-    (lease,) = claim()
-    assert lease.lease_id != task.lease_id
-
-
-def test_sign_off_takes_no_attempt_from_what_still_ran_and_leaves_no_row_of_the_cluster():
-    holder, other = rows.cluster_row(), rows.cluster_row(pid=2)
-    running, claimed = rows.running(holder=holder), rows.claimed(holder=holder, age=1)
-    theirs = rows.running(holder=other)
-
-    leases.sign_off(holder.pk)
-
-    running.refresh_from_db()
-    claimed.refresh_from_db()
-    assert (running.status, running.attempts, running.worker_ids, running.lease_id) == ("READY", 0, [], None)
-    assert rows.errors_of(running) == [
-        (1, "interrupted", "Its cluster stopped, and its code did not end within the grace, so its worker was killed.")
-    ]
-    assert (claimed.status, claimed.lease_id) == ("READY", None)
-    assert rows.state(theirs)["lease_id"] == theirs.lease_id
-    assert list(Cluster.objects.all()) == [other]

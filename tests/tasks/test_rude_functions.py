@@ -12,7 +12,7 @@ from django.db import connection
 from django_tasks import default_task_backend
 from django_tasks.signals import task_finished
 
-from tasks import leases, worker
+from tasks import leases, rescue, worker
 from tasks.models import Task
 from tasks.testing import run_enqueued
 from tests.processes import group_members
@@ -122,7 +122,7 @@ def test_a_task_that_was_cancelled_has_an_error_in_its_result():
 @pytest.mark.django_db
 def test_a_task_whose_worker_was_killed_after_its_timeout_has_an_error_in_its_result():
     row = rows.running(max_attempts=1)
-    leases.rescue_lost_workers(row.cluster_id, lambda name: False, frozenset([rows.WORKER]))
+    rescue.rescue_lost_workers(row.cluster_id, lambda name: False, frozenset([rows.WORKER]))
     result = default_task_backend.get_result(str(row.pk))
     assert [error.exception_class.__name__ for error in result.errors] == ["TaskTimeout"]
 
@@ -171,7 +171,7 @@ def test_a_row_without_its_worker_does_not_stop_the_rescue_of_others(worker_ids)
     other = rows.running(holder=rows.cluster_row(heartbeat_age=100))
     lease = {"lease_id": "1" * 32, "cluster_id": "2" * 32, "leased_at": "2026-01-01 00:00:00+00:00"}
     insert(status="RUNNING", attempts=1, worker_ids=worker_ids, **lease)
-    leases.rescue_dead_clusters()
+    rescue.rescue_dead_clusters()
     assert status(other.pk) == "READY"
 
 
