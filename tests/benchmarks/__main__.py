@@ -66,6 +66,7 @@ def database(name: str, directory: Path) -> Iterator[dict[str, str]]:
     with tempfile.TemporaryDirectory(prefix="bench-", dir=directory) as home:
         made = SQLite(Path(home)) if name == "SQLite" else Server(Path(home))
         try:
+            made.create()
             yield {"DATABASE_URL": made.url} | (made.environment_of_a_run() if isinstance(made, Server) else {})
         finally:
             made.remove()
