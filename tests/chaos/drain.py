@@ -89,10 +89,8 @@ class Case:
         problems = []
         different = [(got, want) for got, want in zip_longest(found, expected) if got != want]
         if different:
-            problems.append(
-                f"{len(different)} of {len(expected)} rows are wrong; status, attempts, workers, errors as they are and "
-                f"as they should be: {different[:3]}"
-            )
+            counted = f"{len(different)} of {len(expected)} rows are wrong"
+            problems.append(f"{counted}: (status, attempts, workers, errors) is, should be: {different[:3]}")
         if leased := self.rows.filter(lease_id__isnull=False).count():
             problems.append(f"{leased} tasks are still leased")
         if Cluster.objects.filter(pid=self.process.pid).exists():
