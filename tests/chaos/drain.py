@@ -75,14 +75,14 @@ class Case:
     def problems(self) -> list[str]:
         """Return what is wrong with the rows once the cluster has ended."""
         again = ("READY", 0, 0, ["interrupted"])
-        expected = {
+        cases: dict[str, list[Any]] = {
             "shorter": [("SUCCESSFUL", 1, 1, [])] * WORKERS,
             "longer": [again] * WORKERS,
             "stubborn": [again] * WORKERS,
             "checkpoints": [("READY", 0, 0, []), again],
             "full claim": [("SUCCESSFUL", 1, 1, [])] * (QUICK + WORKERS) + [("READY", 0, 0, [])] * WAITING,
-        }[self.tasks]
-        found = []
+        }
+        expected, found = cases[self.tasks], []
         for row in self.rows:
             kinds = list(TaskError.objects.filter(task=row).values_list("kind", flat=True))
             found.append((row.status, row.attempts, len(row.worker_ids), kinds))
