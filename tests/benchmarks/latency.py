@@ -43,7 +43,7 @@ def pickups(function: Any, count: int, rate: float, first: int) -> list[float]:
     committed = []
     due = time.monotonic()
     for number in range(first, first + count):
-        time.sleep(max(0.0, due - time.monotonic()))
+        time.sleep(max(0.0, due - time.monotonic()))  # the pace of the load
         function.enqueue(number)
         committed.append(time.time())
         due += gaps.uniform(0.5, 1.5) / rate

@@ -53,7 +53,7 @@ def others_percent(seconds: float = 0.3) -> float:
         return user + nice + system + irq + softirq + steal
 
     before, began = busy(), time.monotonic()
-    time.sleep(seconds)
+    time.sleep(seconds)  # this is the measure
     return 100 * (busy() - before) * TICK / (time.monotonic() - began) / (os.cpu_count() or 1)
 
 

@@ -47,7 +47,7 @@ class Page:
             elif time.monotonic() > deadline:
                 return False
             else:
-                time.sleep(every)
+                time.sleep(every)  # until some more may have started
         return True
 
     def wait_for_the_first(self, among: int, seconds: float = 60) -> bool:
@@ -56,7 +56,7 @@ class Page:
         while not any(self.starts(among)):
             if time.monotonic() > deadline:
                 return False
-            time.sleep(0.002)
+            time.sleep(0.002)  # until it may have started
         return True
 
 

@@ -91,7 +91,7 @@ def wait_for_tasks(channel: Channel, slots: Slots, slot: int) -> None:
     """What a worker of these tests does that never comes back from its task."""
     slots.pids[slot], channel.slot = os.getpid(), slot
     channel.get()
-    time.sleep(60)
+    time.sleep(60)  # a long task; the test kills it
 
 
 def test_the_pusher_hears_of_each_worker_that_has_nothing_to_do(channel, slots):

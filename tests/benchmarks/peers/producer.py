@@ -102,7 +102,7 @@ def setup(kind: str) -> None:
 def pace(one: One, first: int, count: int, rate: float) -> list[float]:
     gaps, due, committed = random.Random(7), time.monotonic(), []
     for number in range(first, first + count):
-        time.sleep(max(0.0, due - time.monotonic()))
+        time.sleep(max(0.0, due - time.monotonic()))  # the pace of the load
         one(number)
         committed.append(time.time())
         due += gaps.uniform(0.5, 1.5) / rate
