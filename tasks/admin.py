@@ -102,6 +102,8 @@ class TaskAdmin(ReadOnly):
             return "–"
         if task.task_path not in registry:
             return str(_("This release has no such task function. It waits for a release that has it; or cancel it."))
+        if task.held_at is not None:
+            return str(_("No running cluster has its function. Start one of this release: manage.py qcluster"))
         if queue := Queue.objects.paused().filter(pk=task.queue_name).first():
             who = {"who": queue.paused_by or _("somebody"), "why": queue.paused_reason or _("no reason was given")}
             return str(_("Its queue was paused by %(who)s: %(why)s. Resume it: manage.py resumequeue") % who)
@@ -280,6 +282,8 @@ def note(task: Task) -> Any:
     if task.status == TaskResultStatus.READY:
         if task.lease_id:
             return _("claimed")
+        if task.held_at:
+            return _("held")
         if task.attempts:
             return _("retrying")
         if task.run_after > timezone.now():

@@ -42,6 +42,7 @@ from django_q.worker import worker
 
 from tasks import leases, rescue
 from tasks.broker import DatabaseBroker
+from tasks.functions import registry
 from tasks.housekeeper import keep_house
 from tasks.models import Cluster as ClusterRow
 from tasks.outage import Outage
@@ -74,7 +75,7 @@ class Cluster(django_q_cluster.Cluster):
 
     def __init__(self, queues: list[str], workers: int) -> None:
         super().__init__()
-        self.row = ClusterRow(host=self.host[:200], pid=os.getpid(), queues=queues)
+        self.row = ClusterRow(host=self.host[:200], pid=os.getpid(), queues=queues, task_paths=sorted(registry))
         self.workers = workers
         self.stop_event = Flag()
 

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
-from tasks import leases, rescue
+from tasks import holding, leases, rescue
 from tasks.models import SILENCE, Cluster, Task
 from tasks.outage import Outage
 from tasks.shared import Slots
@@ -114,6 +114,15 @@ class Housekeeper:
         leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
         if time.monotonic() >= self.patient_until:
             self.say_rescued(rescue.rescue_dead_clusters())
+        self.keep_the_lines_clear()
+
+    def keep_the_lines_clear(self) -> None:
+        """Hold tasks whose function no living cluster has; let go those whose function one has again."""
+        known = holding.known_functions()
+        if count := holding.let_go(known):
+            logger.info("%s tasks are in line again: a cluster has their function now", count)
+        if count := holding.hold_unknown(self.row.queues, known):
+            logger.warning("%s tasks are held: no running cluster has their function", count)
 
     def look_at_the_clocks(self) -> None:
         """Notice it if heartbeats may be old although their clusters live."""

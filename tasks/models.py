@@ -20,7 +20,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskResultStatus
@@ -39,7 +39,7 @@ NOT_LEASED: dict[str, Any] = {"lease_id": None, "leased_at": None, "cluster": No
 def given_up(task_path: str) -> dict[str, Any]:
     """Return the columns of a row of this function that becomes FAILED now."""
     kept = retention_of(task_path, TaskResultStatus.FAILED)
-    return {"status": TaskResultStatus.FAILED, "finished_at": Now(), "expires_at": Now() + kept}
+    return {"status": TaskResultStatus.FAILED, "finished_at": Now(), "expires_at": Now() + kept, "held_at": None}
 
 
 class ClusterQuerySet(models.QuerySet["Cluster"]):
@@ -58,6 +58,9 @@ class Cluster(models.Model):
     pid = models.PositiveIntegerField()
     queues = models.JSONField(default=list, help_text=_("Names of the queues it serves."))
     workers = models.JSONField(default=list, help_text=_("Process ids of its workers."))
+    task_paths = models.JSONField(
+        default=list, db_default=Value([], models.JSONField()), help_text=_("Task functions that its release has.")
+    )
     started_at = models.DateTimeField(db_default=Now())
     heartbeat_at = models.DateTimeField(db_default=Now(), db_index=True)
 
@@ -217,6 +220,7 @@ class Task(models.Model):
     worker_ids = models.JSONField(default=list, help_text=_("The worker of each attempt."))
     lease_id = models.UUIDField(null=True, help_text=_("The right to run this row; new with each claim."))
     leased_at = models.DateTimeField(null=True)
+    held_at = models.DateTimeField(null=True, help_text=_("Since when it is out of the line, see tasks.holding."))
     cluster = models.ForeignKey(
         Cluster, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
@@ -242,8 +246,9 @@ class Task(models.Model):
                 F("run_after"),
                 F("id"),
                 name="tasks_task_to_claim",
-                condition=Q(status="READY", lease_id__isnull=True),
+                condition=Q(status="READY", lease_id__isnull=True, held_at__isnull=True),
             ),
+            models.Index(fields=["task_path"], name="tasks_task_held", condition=Q(held_at__isnull=False)),
             models.Index(fields=["cluster"], name="tasks_task_leased", condition=Q(lease_id__isnull=False)),
             models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
             models.Index(fields=["expires_at"], name="tasks_task_expires", condition=Q(expires_at__isnull=False)),
@@ -262,6 +267,10 @@ class Task(models.Model):
                 name="tasks_task_lease_has_its_cluster_and_time",
                 condition=Q(lease_id__isnull=True, cluster__isnull=True, leased_at__isnull=True)
                 | Q(lease_id__isnull=False, cluster__isnull=False, leased_at__isnull=False),
+            ),
+            models.CheckConstraint(
+                name="tasks_task_held_while_it_waits",
+                condition=Q(held_at__isnull=True) | Q(status="READY", lease_id__isnull=True),
             ),
             models.CheckConstraint(name="tasks_task_priority", condition=Q(priority__gte=-100, priority__lte=100)),
             models.UniqueConstraint(

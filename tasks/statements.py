@@ -93,6 +93,22 @@ _TAKE_SQLITE = """
     WHERE id IN (SELECT value FROM json_each(%s)) AND {waits}
     RETURNING id, task_path, priority, CAST(run_after AS text)"""
 
+_UNKNOWN_POSTGRESQL = """
+    WITH {lines}
+    SELECT t.id FROM line CROSS JOIN LATERAL (
+        SELECT id, task_path FROM tasks_task
+        WHERE queue_name = line.queue_name AND priority = line.priority AND {waits} AND run_after <= {later}
+        ORDER BY run_after, id LIMIT %s) t
+    WHERE t.task_path <> ALL(%s)"""
+
+_UNKNOWN_SQLITE = """
+    WITH {lines}
+    SELECT t.id FROM line JOIN tasks_task t ON t.id IN (
+        SELECT d.id FROM tasks_task d
+        WHERE d.queue_name = line.queue_name AND d.priority = line.priority AND {waits} AND d.run_after <= {later}
+        ORDER BY d.run_after, d.id LIMIT %s)
+    WHERE t.task_path NOT IN (SELECT value FROM json_each(%s))"""
+
 _START = """
     UPDATE tasks_task
     SET status = 'RUNNING', attempts = attempts + 1, worker_ids = {append_worker},
@@ -136,6 +152,16 @@ def claim(
             taken += _compiled(_TAKE_SQLITE).run([lease_id.hex, cluster_id.hex, json.dumps(ids)])
         if len(ids) < left or len(taken) == limit:
             return taken
+
+
+def unknown(limit: int, overdue: float, queues: Iterable[str], task_paths: Iterable[str]) -> list[int]:
+    """Return ids of rows of other functions among the first `limit` of each line, due so many seconds ago."""
+    if connection.vendor == "postgresql":
+        rows = _compiled(_UNKNOWN_POSTGRESQL).run([list(queues), -overdue, limit, list(task_paths)])
+    else:
+        given = [json.dumps(list(queues)), -overdue, limit, json.dumps(list(task_paths))]
+        rows = _compiled(_UNKNOWN_SQLITE).run(given)
+    return [row[0] for row in rows]
 
 
 def now() -> datetime:
@@ -191,7 +217,7 @@ def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tupl
 
 @cache
 def _compiled_for(vendor: str, statement: str, **parts: str) -> Statement:
-    dialect = _DIALECTS[vendor] | {"waits": "status = 'READY' AND lease_id IS NULL"} | parts
+    dialect = _DIALECTS[vendor] | {"waits": "status = 'READY' AND lease_id IS NULL AND held_at IS NULL"} | parts
     return Statement(statement.format(**dialect, lines=_LINES.format(**dialect)))
 
 

@@ -21,6 +21,7 @@ LEVELS = {
     "tasks.statements": 1,
     "tasks.leases": 2,
     "tasks.rescue": 3,
+    "tasks.holding": 3,
     "tasks.cleanup": 3,
     "tasks.worker": 2,
     "tasks.housekeeper": 4,

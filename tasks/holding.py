@@ -1,0 +1,57 @@
+"""Tasks that are READY and held: out of the line, so that no claim has to read past them.
+
+A task whose function no living cluster has, since its release is gone or not there yet, would else be read by every
+claim, and 100,000 of them make each claim slow. Clusters of several releases may live at once, so what counts is what
+any of them has, and no cluster holds what another would take. Nothing is lost: a held task can be cancelled, and is in
+line again once a cluster has its function.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from django.db.models.functions import Now
+from django_tasks import TaskResultStatus
+
+from tasks import statements
+from tasks.models import Cluster, Task
+
+OVERDUE = 10.0
+"""Seconds for which a task stays in the line although nobody has its function: a deploy takes a moment."""
+
+BATCH = 1000
+"""Rows of one statement; and how far into a line a look goes."""
+
+BUDGET = 1.0
+"""Seconds that one call may take; what is left is for the next round."""
+
+
+def known_functions() -> set[str]:
+    """Return the paths of the task functions that a living cluster has; nothing if one does not say what it has."""
+    clusters = list(Cluster.objects.alive().values_list("task_paths", flat=True))
+    return {path for paths in clusters for path in paths} if all(clusters) else set()
+
+
+def hold_unknown(queues: Iterable[str], known: set[str]) -> int:
+    """Hold tasks of these queues, at the heads of their lines, that are none of the known; return how many."""
+    held, deadline = 0, time.monotonic() + BUDGET
+    if not known:
+        return 0
+    while ids := statements.unknown(BATCH, OVERDUE, queues, known):
+        in_line = Task.objects.waiting().filter(pk__in=ids[:BATCH], held_at__isnull=True)
+        held += in_line.update(held_at=Now())
+        if time.monotonic() > deadline:
+            break
+    return held
+
+
+def let_go(known: set[str]) -> int:
+    """Put held tasks of the known functions back into their lines, the oldest first; return how many."""
+    free, deadline = 0, time.monotonic() + BUDGET
+    held = Task.objects.filter(held_at__isnull=False, task_path__in=known, status=TaskResultStatus.READY)
+    while ids := list(held.order_by("pk").values_list("pk", flat=True)[:BATCH]):
+        free += held.filter(pk__in=ids).update(held_at=None)
+        if time.monotonic() > deadline:
+            break
+    return free
