@@ -36,6 +36,8 @@ from typing import Any
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.signals import connection_created
 from django_q import cluster as django_q_cluster
 from django_q.pusher import pusher
 from django_q.worker import worker
@@ -125,7 +127,7 @@ class Sentinel(django_q_cluster.Sentinel):
     def start(self) -> None:
         """Start everything, watch it until the stop is asked for, take it down."""
         self.pool: list[BaseProcess] = [self.spawn_in(slot) for slot in range(self.pool_size)]
-        self.pusher = self.spawn(pusher, self.task_queue, self.event_out, self.broker)
+        self.pusher = self.spawn_pusher()
         self.housekeeper = self.spawn_housekeeper()
         self.guard()
         self.stop()
@@ -141,6 +143,10 @@ class Sentinel(django_q_cluster.Sentinel):
         self.slots.clear(slot)
         return self.spawn(_work, self.row, self.slots, slot, self.stop_event, self.task_queue)
 
+    def spawn_pusher(self) -> BaseProcess:
+        """Start the pusher."""
+        return self.spawn(_push, self.task_queue, self.event_out, self.broker)
+
     def spawn_housekeeper(self) -> BaseProcess:
         """Start the housekeeper, with a new pipe that tells it which workers ended."""
         ended, self.ended = fork.Pipe(duplex=False)
@@ -155,7 +161,7 @@ class Sentinel(django_q_cluster.Sentinel):
                 self.check_worker(slot, process)
             if not self.pusher.is_alive() and not self.stop_event.is_set():
                 logger.error("the pusher died; starting another")
-                self.pusher = self.spawn(pusher, self.task_queue, self.event_out, self.broker)
+                self.pusher = self.spawn_pusher()
             if not self.housekeeper.is_alive():
                 logger.error("the housekeeper died; starting another")
                 self.housekeeper = self.spawn_housekeeper()
@@ -262,6 +268,19 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel
     Worker.outage = Outage(f"worker {Worker.id}")
     channel.slot = slot
     worker(channel, _Nowhere(), fork.Value("f", -1), -1)
+
+
+def _push(*args: Any) -> None:
+    """Be the pusher: django-q2's loop."""
+    connection_created.connect(_keep_plans)
+    pusher(*args)
+
+
+def _keep_plans(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    """Let PostgreSQL keep its plan of a claim, which takes longer to plan than to run, and not compile it (jit)."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute("SET plan_cache_mode = force_generic_plan; SET jit = off")
 
 
 class _Nowhere:
