@@ -265,6 +265,7 @@ TASKS_SHUTDOWN_GRACE = env_seconds("TASKS_SHUTDOWN_GRACE", 25, 0, 3600)
 TASKS_CANCEL_GRACE = env_seconds("TASKS_CANCEL_GRACE", 10, 0, 3600)
 TASKS_RETENTION_SUCCESSFUL = env_seconds("TASKS_RETENTION_SUCCESSFUL", 7 * 86_400, 0, 10 * 365 * 86_400)
 TASKS_RETENTION_FAILED = env_seconds("TASKS_RETENTION_FAILED", 90 * 86_400, 0, 10 * 365 * 86_400)
+TASKS_SCHEDULES = env_bool("TASKS_SCHEDULES", True)
 TASKS_MAX_PAYLOAD = env_int("TASKS_MAX_PAYLOAD", 256 * 1024, 1024, 64 * 1024 * 1024)
 
 # django-q2 provides processes; whatever it would store or schedule by itself is switched off.

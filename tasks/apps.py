@@ -1,6 +1,9 @@
 """Fills the registry of task functions when Django starts."""
 
 from django.apps import AppConfig
+from django.conf import settings
+from django.db import connection
+from django.db.models.signals import post_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -20,3 +23,13 @@ class TasksConfig(AppConfig):
         signals.task_started.disconnect(signals.log_task_started)
         signals.task_finished.disconnect(signals.log_task_finished)
         autodiscover_modules("tasks")
+        post_migrate.connect(_declare_schedules, sender=self)
+
+
+def _declare_schedules(**kwargs: object) -> None:
+    """Make the rows of declared schedules once their tables are there."""
+    from tasks import timetable
+    from tasks.models import Schedule
+
+    if settings.TASKS_SCHEDULES and Schedule._meta.db_table in connection.introspection.table_names():
+        timetable.declare()

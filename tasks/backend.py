@@ -50,12 +50,17 @@ class DatabaseBackend(BaseTaskBackend):
         super().validate_task(task)
         validate_options(task)
 
-    def enqueue(self, task: Any, args: Any, kwargs: Any) -> base.TaskResult[Any]:
-        """Insert the row in the caller's transaction; raise TypeError or ValueError for arguments that do not fit."""
+    def enqueue(
+        self, task: Any, args: Any, kwargs: Any, *, schedule_id: int | None = None, is_held: bool = False
+    ) -> base.TaskResult[Any]:
+        """Insert the row in the caller's transaction; raise TypeError or ValueError for arguments that do not fit.
+
+        `schedule_id`: the schedule that asks for it. `is_held`: not to be claimed yet, see `tasks.holding`.
+        """
         self.validate_task(task)
         stored = stored_arguments(task, args, kwargs)
         key = _key(task, args, kwargs)
-        while not (results := self._insert(task, [stored], key)):
+        while not (results := self._insert(task, [stored], key, schedule_id, is_held)):
             existing = self._unfinished(task, key)
             if existing is not None:
                 return existing
@@ -79,11 +84,17 @@ class DatabaseBackend(BaseTaskBackend):
             return [result for batch in batches for result in self._insert(task, batch)]
 
     def _insert(
-        self, task: TaskFunction[Any, Any], stored: list[tuple[str, str]], key: str | None = None
+        self,
+        task: TaskFunction[Any, Any],
+        stored: list[tuple[str, str]],
+        key: str | None = None,
+        schedule_id: int | None = None,
+        is_held: bool = False,
     ) -> list[base.TaskResult[Any]]:
         from tasks import statements
 
         values = [task.module_path, task.queue_name, task.priority, task.max_attempts, task.run_after, key]
+        values += [schedule_id, is_held]
         results = [
             self._new_result(task, task_id, enqueued_at, args, kwargs)
             for (task_id, enqueued_at), (args, kwargs) in zip(statements.insert(values, stored), stored, strict=False)

@@ -42,7 +42,7 @@ from django_q import cluster as django_q_cluster
 from django_q.pusher import pusher
 from django_q.worker import worker
 
-from tasks import leases, rescue
+from tasks import leases, rescue, timetable
 from tasks.broker import DatabaseBroker
 from tasks.functions import registry
 from tasks.housekeeper import keep_house
@@ -88,6 +88,8 @@ class Cluster(django_q_cluster.Cluster):
     def run(self) -> None:
         """Run until SIGTERM or SIGINT, and until the drain after it is over. A sentinel that dies is replaced."""
         rescue.heartbeat(self.row)
+        if settings.TASKS_SCHEDULES:
+            timetable.declare()
         logger.info("cluster %s started: %s workers, queues %s", self.row, self.workers, ", ".join(self.row.queues))
         while True:
             connections.close_all()

@@ -195,5 +195,7 @@ def _read_time(value: bytes) -> datetime:
     return datetime.fromisoformat(value.decode())
 
 
-_READERS: dict[int, Callable[[bytes], Any]] = {20: int, 21: int, 23: int, 1184: _read_time}
-"""From a type's number (int8, int2, int4, timestamptz) to what reads its text; all others stay text."""
+_READERS: dict[int, Callable[[bytes], Any]] = {
+    16: b"t".__eq__, 20: int, 21: int, 23: int, 701: float, 1184: _read_time,
+}  # fmt: skip
+"""From a type's number (bool, int8, int2, int4, float8, timestamptz) to what reads its text; others stay text."""

@@ -1,6 +1,6 @@
-"""Tasks that are READY and held: out of the line, so that no claim has to read past them.
+"""Tasks that are READY and held: out of the line, so that no claim takes them or has to read past them.
 
-A task whose function no living cluster has, since its release is gone or not there yet, would else be read by every
+A task of a schedule is held while an earlier one of it is not finished, if its overlap says so. A task whose function no living cluster has, since its release is gone or not there yet, would else be read by every
 claim, and 100,000 of them make each claim slow. Clusters of several releases may live at once, so what counts is what
 any of them has, and no cluster holds what another would take. Nothing is lost: a held task can be cancelled, and is in
 line again once a cluster has its function.
@@ -9,13 +9,14 @@ line again once a cluster has its function.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
+from django.db.models import Exists, OuterRef
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
 from tasks import statements
-from tasks.models import Cluster, Task
+from tasks.models import Cluster, Schedule, Task
 
 OVERDUE = 10.0
 """Seconds for which a task stays in the line although nobody has its function: a deploy takes a moment."""
@@ -46,10 +47,12 @@ def hold_unknown(queues: Iterable[str], known: set[str]) -> int:
     return held
 
 
-def let_go(known: set[str]) -> int:
-    """Put held tasks of the known functions back into their lines, the oldest first; return how many."""
+def let_go(known: Collection[str]) -> int:
+    """Put held tasks of these functions, whose turn it is, into their lines, the oldest first; return how many."""
     free, deadline = 0, time.monotonic() + BUDGET
+    earlier = Task.objects.filter(schedule=OuterRef("schedule"), finished_at__isnull=True, pk__lt=OuterRef("pk"))
     held = Task.objects.filter(held_at__isnull=False, task_path__in=known, status=TaskResultStatus.READY)
+    held = held.exclude(Exists(earlier), schedule__overlap=Schedule.Overlap.QUEUE)
     while ids := list(held.order_by("pk").values_list("pk", flat=True)[:BATCH]):
         free += held.filter(pk__in=ids).update(held_at=None)
         if time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""The housekeeper, one process of each cluster: heartbeat, rescue, cancelled tasks, steps of the database's clock.
+"""The housekeeper, one process of each cluster: heartbeat, rescue, schedules, cancelled tasks, steps of the clock.
 
 It does its rounds a few times in a lease, and at once when the sentinel tells it that a worker ended. It never raises:
 while the database is away it tries again.
@@ -21,7 +21,8 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
-from tasks import holding, leases, rescue
+from tasks import holding, leases, rescue, ticks
+from tasks.functions import registry
 from tasks.models import SILENCE, Cluster, Task
 from tasks.outage import Outage
 from tasks.shared import Slots
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 
 CANCEL_EVERY = 1.0
 """Seconds between two looks for tasks that somebody cancelled while they run."""
+
+LOOK = 1.0
+"""Seconds between two looks for schedules that are due, if none is due earlier: one may have been changed."""
 
 CLOCK_MAY_DRIFT = 1.0
 """Seconds by which two beats may differ by the database's clock and by this host's, before it counts as a step."""
@@ -49,7 +53,7 @@ class Housekeeper:
         self.ended_workers: dict[str, bool] = {}
         self.sightings: dict[tuple[int, uuid.UUID | None], float] = {}
         """RUNNING rows, by id and lease, that none of our workers is at, and since when that is known."""
-        self.beat_due = self.cancel_due = 0.0
+        self.beat_due = self.cancel_due = self.tick_due = 0.0
         self.beat_at = time.monotonic()
         self.database_time: datetime | None = None
         self.listen_first()
@@ -65,6 +69,8 @@ class Housekeeper:
                     self.rescue_own()
                 if time.monotonic() >= self.cancel_due:
                     self.cancel()
+                if time.monotonic() >= self.tick_due:
+                    self.tick()
                 if is_time_to_beat:
                     self.beat()
                 self.outage.is_over()
@@ -74,7 +80,7 @@ class Housekeeper:
 
     def wait(self) -> None:
         """Wait for the next round, or for a worker that ended."""
-        due = min(self.beat_due, self.cancel_due)
+        due = min(self.beat_due, self.cancel_due, self.tick_due)
         if self.ended.poll(max(0.0, due - time.monotonic())):
             while self.ended.poll(0):
                 gone, out_of_time = self.ended.recv()
@@ -114,15 +120,29 @@ class Housekeeper:
         leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
         if time.monotonic() >= self.patient_until:
             self.say_rescued(rescue.rescue_dead_clusters())
-        self.keep_the_lines_clear()
+        self.look_for_what_nobody_can_run()
 
-    def keep_the_lines_clear(self) -> None:
-        """Hold tasks whose function no living cluster has; let go those whose function one has again."""
+    def tick(self) -> None:
+        """Settle what is due of the schedules, and look again at the next due time or after LOOK seconds."""
+        for _attempt in range(2):  # the second time to see what is due next
+            due_in, is_any_held = ticks.next_due()
+            if due_in is None or due_in > 0 or not settings.TASKS_SCHEDULES:
+                break
+            if ticks.fire():
+                return
+        if is_any_held:
+            holding.let_go(registry)
+        wait = LOOK if due_in is None or due_in <= 0 else min(due_in, LOOK)
+        self.tick_due = time.monotonic() + wait
+
+    def look_for_what_nobody_can_run(self) -> None:
+        """Hold tasks whose function no living cluster has, and say so of schedules; try those in trouble again."""
         known = holding.known_functions()
-        if count := holding.let_go(known):
-            logger.info("%s tasks are in line again: a cluster has their function now", count)
         if count := holding.hold_unknown(self.row.queues, known):
             logger.warning("%s tasks are held: no running cluster has their function", count)
+        if settings.TASKS_SCHEDULES:
+            ticks.say_what_nobody_can_run(known)
+            ticks.mend()
 
     def look_at_the_clocks(self) -> None:
         """Notice it if heartbeats may be old although their clusters live."""

@@ -28,12 +28,15 @@ _DIALECTS = {
     "postgresql": {
         "now": "statement_timestamp()",
         "later": "statement_timestamp() + %s::float8 * interval '1 second'",
+        "seconds_until": "CAST(EXTRACT(EPOCH FROM min(due_at) - statement_timestamp()) AS float8)",
         "append_worker": "worker_ids || to_jsonb(%s::text)",
         "value": "%s::jsonb",
         "quick": "(SELECT set_config('synchronous_commit', 'off', true)) = 'off' AND",
         "each": "unnest(%s::text[]) AS queues(q)",
         "text": "%s::text",
         "small": "%s::smallint",
+        "big": "%s::bigint",
+        "flag": "%s::boolean",
         "time": "%s::timestamptz",
         "call": "args::jsonb, kwargs::jsonb",
         "calls": "unnest(%s::text[], %s::text[]) WITH ORDINALITY AS call(args, kwargs, number) ORDER BY number",
@@ -41,12 +44,15 @@ _DIALECTS = {
     "sqlite": {
         "now": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now')",
         "later": "strftime('%%Y-%%m-%%d %%H:%%M:%%f', 'now', %s || ' seconds')",
+        "seconds_until": "(julianday(min(due_at)) - julianday('now')) * 86400",
         "append_worker": "json_insert(worker_ids, '$[#]', %s)",
         "value": "%s",
         "quick": "",
         "each": "(SELECT value AS q FROM json_each(%s))",
         "text": "%s",
         "small": "%s",
+        "big": "%s",
+        "flag": "%s",
         "time": "%s",
         "call": "json_extract(value, '$[0]'), json_extract(value, '$[1]')",
         "calls": "json_each(%s) WHERE true",
@@ -109,6 +115,10 @@ _UNKNOWN_SQLITE = """
         ORDER BY d.run_after, d.id LIMIT %s)
     WHERE t.task_path NOT IN (SELECT value FROM json_each(%s))"""
 
+_NEXT_DUE = """
+    SELECT (SELECT {seconds_until} FROM tasks_schedule WHERE retired_at IS NULL AND problem = ''),
+        EXISTS (SELECT 1 FROM tasks_task WHERE held_at IS NOT NULL)"""
+
 _START = """
     UPDATE tasks_task
     SET status = 'RUNNING', attempts = attempts + 1, worker_ids = {append_worker},
@@ -130,8 +140,9 @@ _SUCCEED_AND_START_POSTGRESQL = """
 _INSERT = """
     INSERT INTO tasks_task (
         task_path, queue_name, priority, max_attempts, run_after, idempotency_key, args, kwargs,
-        status, enqueued_at, attempts, worker_ids)
-    SELECT {text}, {text}, {small}, {small}, COALESCE({time}, {now}), {text}, {call}, 'READY', {now}, 0, '[]'
+        status, enqueued_at, attempts, worker_ids, schedule_id, held_at)
+    SELECT {text}, {text}, {small}, {small}, COALESCE({time}, {now}), {text}, {call}, 'READY', {now}, 0, '[]',
+        {big}, CASE WHEN {flag} THEN {now} END
     FROM {calls}
     ON CONFLICT DO NOTHING
     RETURNING id, enqueued_at"""
@@ -170,6 +181,12 @@ def now() -> datetime:
     return _time(value)
 
 
+def next_due() -> tuple[float | None, bool]:
+    """Return in how many seconds the next schedule is due, None if there is none, and whether any task is held."""
+    ((due_in, is_held),) = _compiled(_NEXT_DUE).run([])
+    return due_in, bool(is_held)
+
+
 def start(task_id: int, lease_id: uuid.UUID, worker_id: str) -> Row | None:
     """Start a claimed row; return task_path, args, kwargs, attempts, max_attempts; None if the lease is gone."""
     rows = _compiled(_START).run([worker_id, task_id, lease_id.hex])
@@ -201,17 +218,17 @@ def succeed_and_start(
 def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tuple[int, datetime]]:
     """Insert a row for each call (args and kwargs as JSON text), in their order; return id and enqueued_at of each.
 
-    `values`: task_path, queue_name, priority, max_attempts, run_after (None: now), idempotency_key, the same for all.
-    None is inserted, and [] returned, if an unfinished row has that key.
+    `values`, the same for all: task_path, queue_name, priority, max_attempts, run_after (None: now), idempotency_key,
+    schedule_id, whether they are held. None is inserted, and [] returned, if an unfinished row has that key.
     """
+    path, queue, priority, max_attempts, run_after, key, schedule_id, is_held = values
     if connection.vendor == "postgresql":
         args, kwargs = zip(*calls, strict=True)
-        given = [*values, list(args), list(kwargs)]
+        given = [path, queue, priority, max_attempts, run_after, key, schedule_id, is_held, list(args), list(kwargs)]
     else:
-        path, queue, priority, max_attempts, run_after, key = values
         time = connection.ops.adapt_datetimefield_value(run_after)
         text = "[" + ",".join(f"[{args},{kwargs}]" for args, kwargs in calls) + "]"
-        given = [path, queue, priority, max_attempts, time, key, text]
+        given = [path, queue, priority, max_attempts, time, key, schedule_id, is_held, text]
     return [(row[0], _time(row[1])) for row in sorted(_compiled(_INSERT).run(given))]
 
 

@@ -12,6 +12,7 @@ for _name, _value in {
     "SITE_URL": "http://testserver",
     "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
     "EMAIL_URL": "console:",
+    "TASKS_SCHEDULES": "0",  # the product's own would come due in the middle of a test
 }.items():
     os.environ.setdefault(_name, _value)
 

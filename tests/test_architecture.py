@@ -17,11 +17,18 @@ LEVELS = {
     "tasks.exceptions": 0,
     "tasks.backoff": 0,
     "tasks.models": 1,
+    "tasks.models.clusters": 1,
+    "tasks.models.schedules": 1,
+    "tasks.models.tasks": 1,
     "tasks.functions": 1,
     "tasks.statements": 1,
     "tasks.leases": 2,
     "tasks.rescue": 3,
     "tasks.holding": 3,
+    "tasks.recurrence": 0,
+    "tasks.schedules": 1,
+    "tasks.ticks": 3,
+    "tasks.timetable": 4,
     "tasks.cleanup": 3,
     "tasks.worker": 2,
     "tasks.housekeeper": 4,
@@ -41,7 +48,7 @@ LEVELS = {
     "tasks.apps": 5,
     "tasks.management": 5,
 }
-FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions"}
+FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.schedules"}
 
 
 def files() -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, timedelta
 from threading import Barrier
 from typing import Any
 
@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from tasks.leases import Attempt
-from tasks.models import Cluster, Task, TaskError
+from tasks.models import Cluster, Schedule, Task, TaskError
 
 WORKER = "host-a:4711:0a1b2c3d"
 
@@ -80,6 +80,18 @@ def lease(result: Any) -> str:
     lease_id = uuid.uuid4()
     assert Task.objects.waiting().filter(pk=result.id).update(lease_id=lease_id, leased_at=Now(), cluster=cluster_row())
     return lease_id.hex
+
+
+def schedule(function: str = "add", timing: str = "0 * * * *", due_at: Any = None, **values: Any) -> Any:
+    """A schedule made by hand, with its earliest due time that has no tick."""
+    values = {"name": f"{function} {timing}", "args": [1], "due_at": due_at} | values
+    return _read(Schedule.objects.create(task_path=f"tests.work.tasks.{function}", timing=timing, **values))
+
+
+def ticks_of(schedule: Schedule) -> list[tuple[str, str, str]]:
+    """Due time in UTC, outcome and reason of its ticks, the earliest first."""
+    ticks = schedule.ticks.order_by("due_at").values_list("due_at", "outcome", "reason")
+    return [(f"{at.astimezone(UTC):%m-%d %H:%M:%S}", outcome, reason) for at, outcome, reason in ticks]
 
 
 def attempt_of(task: Task) -> Attempt:

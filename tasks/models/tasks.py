@@ -1,37 +1,21 @@
-"""The tables of the engine.
-
-The life of a Task, and the only code that walks each arrow:
-
-    enqueue -> READY --claim--> READY (leased) --start--> RUNNING --finish--> SUCCESSFUL
-                 ^                  |                        |  '---finish--> FAILED --retry (operator)--> READY
-                 '-----release------'                        |                  '--discard (operator)--> out of sight
-                 '------ retry · snooze · interrupt · rescue-'
-    READY or RUNNING --cancel (operator)--> FAILED
-
-`tasks.backend` enqueues; every arrow that gives or takes a lease is in `tasks.leases`; `TaskQuerySet.retry`, `.discard`
-and `.cancel` below are the operator's. Each is one compare-and-set: the state it expects is in its WHERE.
-"""
+"""Tasks, their errors, and what an operator does with them."""
 
 from __future__ import annotations
 
-import uuid
-from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.db import IntegrityError, models, transaction
-from django.db.models import F, Q, Value
+from django.db.models import F, Q
 from django.db.models.functions import Greatest, Now
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskResultStatus
 
 from tasks.functions import retention_of
+from tasks.models.clusters import Cluster
+from tasks.models.schedules import Schedule
 
 UNFINISHED = (TaskResultStatus.READY, TaskResultStatus.RUNNING)
 FINISHED = (TaskResultStatus.SUCCESSFUL, TaskResultStatus.FAILED)
-
-SILENCE = 0.8
-"""Part of TASKS_LEASE after which a silent cluster is dead: others look every fifth, and so rescue within all of it."""
 
 NOT_LEASED: dict[str, Any] = {"lease_id": None, "leased_at": None, "cluster": None}
 
@@ -40,77 +24,6 @@ def given_up(task_path: str) -> dict[str, Any]:
     """Return the columns of a row of this function that becomes FAILED now."""
     kept = retention_of(task_path, TaskResultStatus.FAILED)
     return {"status": TaskResultStatus.FAILED, "finished_at": Now(), "expires_at": Now() + kept, "held_at": None}
-
-
-class ClusterQuerySet(models.QuerySet["Cluster"]):
-    """Clusters."""
-
-    def alive(self) -> ClusterQuerySet:
-        """Return those that have been silent for less than SILENCE of a lease, by the database's clock."""
-        return self.filter(heartbeat_at__gt=Now() - timedelta(seconds=SILENCE * settings.TASKS_LEASE))
-
-
-class Cluster(models.Model):
-    """A running `qcluster`. It holds leases for as long as its heartbeat is fresh."""
-
-    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    host = models.CharField(max_length=255)
-    pid = models.PositiveIntegerField()
-    queues = models.JSONField(default=list, help_text=_("Names of the queues it serves."))
-    workers = models.JSONField(default=list, help_text=_("Process ids of its workers."))
-    task_paths = models.JSONField(
-        default=list, db_default=Value([], models.JSONField()), help_text=_("Task functions that its release has.")
-    )
-    started_at = models.DateTimeField(db_default=Now())
-    heartbeat_at = models.DateTimeField(db_default=Now(), db_index=True)
-
-    objects = ClusterQuerySet.as_manager()
-
-    def __str__(self) -> str:
-        return f"{self.host}:{self.pid}"
-
-
-class QueueQuerySet(models.QuerySet["Queue"]):
-    """Queues."""
-
-    def paused(self) -> QueueQuerySet:
-        """Return those that are paused now."""
-        return self.filter(Q(paused_until__isnull=True) | Q(paused_until__gt=Now()), paused_at__isnull=False)
-
-    def pause(self, name: str, by: str, reason: str = "", until: datetime | None = None) -> None:
-        """Let no cluster claim from the queue any more, for good or until then; what runs goes on. Say who and why."""
-        values = {"paused_at": Now(), "paused_by": by, "paused_reason": reason, "paused_until": until}
-        self.update_or_create(name=name, defaults=values)
-
-    def resume(self, name: str) -> bool:
-        """Let clusters claim from the queue again; False if it was not paused."""
-        values = {"paused_at": None, "paused_by": "", "paused_reason": "", "paused_until": None}
-        return bool(self.filter(name=name, paused_at__isnull=False).update(**values))
-
-
-class Queue(models.Model):
-    """What is known of a queue beside its tasks. A queue needs no row: it appears once it is paused or pruned."""
-
-    name = models.CharField(primary_key=True, max_length=64)
-    paused_at = models.DateTimeField(null=True, blank=True)
-    paused_until = models.DateTimeField(null=True, blank=True, help_text=_("Empty: until it is resumed."))
-    paused_by = models.CharField(max_length=255, blank=True)
-    paused_reason = models.CharField(max_length=255, blank=True)
-    pruned_successful = models.PositiveBigIntegerField(default=0, help_text=_("Finished rows that were pruned."))
-    pruned_failed = models.PositiveBigIntegerField(default=0, help_text=_("Failed rows that were pruned."))
-
-    objects = QueueQuerySet.as_manager()
-
-    class Meta:
-        constraints = [
-            models.CheckConstraint(
-                name="tasks_queue_until_only_when_paused",
-                condition=Q(paused_until__isnull=True) | Q(paused_at__isnull=False),
-            )
-        ]
-
-    def __str__(self) -> str:
-        return self.name
 
 
 class TaskQuerySet(models.QuerySet["Task"]):
@@ -225,6 +138,9 @@ class Task(models.Model):
         Cluster, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
 
+    schedule = models.ForeignKey(
+        Schedule, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
+    )
     idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL: none; '' would be a key
     return_value = models.JSONField(null=True)
     checkpoint = models.JSONField(null=True, help_text=_("Where the next attempt goes on."))
@@ -251,6 +167,9 @@ class Task(models.Model):
             models.Index(fields=["task_path"], name="tasks_task_held", condition=Q(held_at__isnull=False)),
             models.Index(fields=["cluster"], name="tasks_task_leased", condition=Q(lease_id__isnull=False)),
             models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
+            models.Index(
+                fields=["schedule", "finished_at"], name="tasks_task_scheduled", condition=Q(schedule__isnull=False)
+            ),
             models.Index(fields=["expires_at"], name="tasks_task_expires", condition=Q(expires_at__isnull=False)),
         ]
         constraints = [

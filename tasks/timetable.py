@@ -1,0 +1,152 @@
+"""What changes a schedule: the code, by what it declares, and an operator.
+
+Each move locks the row and first settles the due times that have passed, so none is lost or judged by a rule, or by a
+pause, that came after it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.utils.dateparse import parse_datetime
+from django_tasks.exceptions import InvalidTaskError
+
+from tasks import statements, ticks
+from tasks.models import Schedule, Tick
+from tasks.schedules import Declaration, declared
+
+logger = logging.getLogger(__name__)
+
+NO_PAUSE: dict[str, Any] = {"paused_at": None, "paused_until": None, "paused_by": "", "paused_reason": ""}
+
+
+def declare() -> None:
+    """Make the rows of declared schedules what the code says, but for times that somebody has overridden.
+
+    Those that the code no longer declares are retired. Does nothing more the second time.
+    """
+    with transaction.atomic():
+        rows = {row.name: row for row in Schedule.objects.select_for_update().filter(name__in=declared)}
+        now = statements.now()
+        for name, declaration in declared.items():
+            if name not in rows:
+                _add(declaration, now)
+            elif changes := _changes(rows[name], declaration):
+                _change(rows[name], now, **changes)
+        gone = Schedule.objects.in_service().filter(declared__isnull=False).exclude(name__in=declared)
+        for schedule in gone.select_for_update():
+            retire(schedule)
+            logger.info("the schedule %s is retired: the code does not declare it any more", schedule)
+
+
+def pause(schedule: Schedule, by: str, reason: str = "", until: datetime | None = None) -> None:
+    """Skip its due times from now on, for good or until then; say who did it and why."""
+    with _locked(schedule) as (row, now):
+        _change(row, now, paused_at=now, paused_until=until, paused_by=by[:255], paused_reason=reason[:255])
+
+
+def resume(schedule: Schedule) -> None:
+    """Let its due times count again from now on."""
+    with _locked(schedule) as (row, now):
+        _change(row, now, **NO_PAUSE)
+
+
+def run_now(schedule: Schedule, by: str) -> Tick:
+    """Enqueue its task once, whatever its times say; return the tick.
+
+    Its outcome is `skipped`, and the tick is not kept, while an earlier run is not finished and overlap is `skip`.
+    Raises ValueError, TypeError or InvalidTaskError if its task cannot be enqueued.
+    """
+    with _locked(schedule) as (row, now):
+        at = now if now.microsecond else now + timedelta(milliseconds=1)  # due times are whole seconds
+        tick = ticks.run(row, at, requested_by=by[:255])
+        if tick.outcome == Tick.Outcome.RAN:
+            tick.save()
+        return tick
+
+
+def override(schedule: Schedule, timing: str, timezone: str, anchor: datetime | None) -> None:
+    """Give it other times than it has; raise ValueError, with nothing changed, for what is none."""
+    with _locked(schedule) as (row, now):
+        _change(row, now, timing=timing, timezone=timezone, anchor=anchor)
+
+
+def follow_the_code(schedule: Schedule) -> None:
+    """Give it the times that the code says."""
+    with _locked(schedule) as (row, now):
+        if row.declared is None:
+            raise InvalidTaskError(f"{row} was made by hand: the code says nothing of it.")
+        _change(row, now, **_times(row.declared))
+
+
+def retire(schedule: Schedule) -> None:
+    """Take it out of service. It stays visible, with its ticks."""
+    with _locked(schedule) as (row, now):
+        _settle(row, now)
+        Schedule.objects.filter(pk=row.pk).update(retired_at=now, due_at=None, problem="")
+
+
+def take_back(schedule: Schedule) -> None:
+    """Put a retired one into service again."""
+    with _locked(schedule) as (row, now):
+        _change(row, now, retired_at=None)
+
+
+@contextmanager
+def _locked(schedule: Schedule) -> Iterator[tuple[Schedule, datetime]]:
+    """Give the row as it is now, locked, and the time; afterwards, make the caller's object the same."""
+    with transaction.atomic():
+        yield Schedule.objects.select_for_update().get(pk=schedule.pk), statements.now()
+        schedule.refresh_from_db()
+
+
+def _add(declaration: Declaration, now: datetime) -> None:
+    """Make its row, unless another process was faster."""
+    row = Schedule(
+        name=declaration.name, task_path=declaration.task_path, declared=declaration.times, created_at=now,
+        args=declaration.args, kwargs=declaration.kwargs, **declaration.policy, **_times(declaration.times),
+    )  # fmt: skip
+    row.due_at = row.recurrence.after(now)
+    with suppress(IntegrityError), transaction.atomic():
+        row.save()
+
+
+def _changes(row: Schedule, declaration: Declaration) -> dict[str, Any]:
+    """Return the columns to change."""
+    says: dict[str, Any] = {
+        "task_path": declaration.task_path, "args": declaration.args, "kwargs": declaration.kwargs,
+        "declared": declaration.times, "retired_at": None, **declaration.policy,
+    }  # fmt: skip
+    if not row.is_overridden:
+        says |= _times(declaration.times)
+    return {name: value for name, value in says.items() if getattr(row, name) != value}
+
+
+def _change(row: Schedule, now: datetime, **changes: Any) -> None:
+    """Settle what has passed by the old rule, then follow the new one from now on."""
+    if row.retired_at is None:
+        _settle(row, now)
+    for name, value in changes.items():
+        setattr(row, name, value)
+    row.due_at = row.recurrence.after(now)
+    row.problem = ""
+    row.save()
+
+
+def _settle(row: Schedule, now: datetime) -> None:
+    """Settle all that has passed; if its task cannot be enqueued, none of it ran."""
+    for is_wanted in (True, False):
+        with suppress(ValueError, TypeError, InvalidTaskError), transaction.atomic():
+            while ticks.settle(row, now, is_wanted=is_wanted):
+                pass
+            return
+
+
+def _times(says: dict[str, Any]) -> dict[str, Any]:
+    anchor = says["anchor"]
+    return {**says, "anchor": None if anchor is None else parse_datetime(anchor)}
