@@ -48,7 +48,7 @@ def test_any_text_survives_the_way_through_a_list():
     for surroundings in (nullcontext(), transaction.atomic()):
         with surroundings:
             Queue.objects.count()  # the transaction, if there is one, has begun
-            statements.insert(["shop.tasks.ship", 'o\'clock "5"', 0, 5, None, None], calls)
+            statements.insert(["shop.tasks.ship", 'o\'clock "5"', 0, 5, None, None, None, False], calls)
     assert [task.args for task in Task.objects.order_by("pk")] == [[text] for text in texts] * 2
     assert {task.queue_name for task in Task.objects.all()} == {'o\'clock "5"'}
 

@@ -17,6 +17,7 @@ from django_tasks import task as django_task
 
 from tasks.backoff import constant
 from tasks.exceptions import Discard, Retry, Snooze
+from tasks.schedules import schedule
 from tests.work.models import Effect
 
 task: Any = django_task  # Any: tests call what it decorates wrongly, too
@@ -388,3 +389,9 @@ def hold_in_a_transaction(context, gate: str, name: str) -> None:
     context.progress(1, 2, "half")
     while Path(gate).exists():
         time.sleep(0.02)
+
+
+@schedule("0 0 1 1 *", timezone="Europe/Berlin", args=["new year"])
+@task
+def celebrate(name: str) -> None:
+    Effect.objects.create(name=name)
