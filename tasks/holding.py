@@ -1,6 +1,8 @@
 """Tasks that are READY and held: out of the line, so that no claim takes them or has to read past them.
 
-A task of a schedule is held while an earlier one of it is not finished, if its overlap says so. A task whose function no living cluster has, since its release is gone or not there yet, would else be read by every
+A task of a schedule is held while an earlier one of it is not finished, if its overlap says so.
+
+A task whose function no living cluster has, since its release is gone or not there yet, would else be read by every
 claim, and 100,000 of them make each claim slow. Clusters of several releases may live at once, so what counts is what
 any of them has, and no cluster holds what another would take. Nothing is lost: a held task can be cancelled, and is in
 line again once a cluster has its function.
