@@ -134,13 +134,13 @@ def test_each_due_time_of_a_year_has_exactly_one_tick_and_the_right_one(transact
             rounds += 1
         return rounds
 
-    with ThreadPoolExecutor(2) as clusters:
+    with ThreadPoolExecutor(1) as one, ThreadPoolExecutor(1) as other:
         while (due := Schedule.objects.aggregate(at=Min("due_at"))["at"]) <= END:
             now = settled_at(due) + timedelta(milliseconds=200)
             finish_what_is_done(now, slow, begun)
-            assert all(rounds.result() == 1 for rounds in [clusters.submit(fire, now) for _cluster in range(2)])
-        for closing in [clusters.submit(lambda: connection.close()) for _cluster in range(2)]:
-            closing.result()
+            assert [rounds.result() for rounds in [one.submit(fire, now), other.submit(fire, now)]] == [1, 1]
+        for cluster in (one, other):
+            cluster.submit(lambda: connection.close()).result()
 
     for name, plan in PLANS.items():
         found = Tick.objects.filter(schedule=schedules[name]).order_by("due_at")
