@@ -140,7 +140,7 @@ def email(url: str) -> dict[str, Any]:
             f"EMAIL_URL goes on after the host; in a password write / as %2F, ? as %3F, # as %23. Allowed: {allowed}."
         )
     return {
-        "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
+        "EMAIL_BACKEND": "mail.backend.KeptConnectionBackend",
         "EMAIL_HOST": parts.hostname,
         "EMAIL_PORT": port or ports[parts.scheme],
         "EMAIL_HOST_USER": unquote(parts.username or ""),

@@ -327,7 +327,7 @@ def test_without_env_file_the_file_is_dot_env_of_the_checkout(tmp_path):
 )
 def test_a_mail_server_is_given_as_a_url(url, expected):
     mail = product.email(url)
-    assert mail.pop("EMAIL_BACKEND") == "django.core.mail.backends.smtp.EmailBackend"
+    assert mail.pop("EMAIL_BACKEND") == "mail.backend.KeptConnectionBackend"
     assert mail.pop("EMAIL_TIMEOUT") == 20
     names = ("EMAIL_HOST", "EMAIL_PORT", "EMAIL_HOST_USER", "EMAIL_HOST_PASSWORD", "EMAIL_USE_TLS", "EMAIL_USE_SSL")
     assert mail == dict(zip(names, expected, strict=True))
