@@ -23,7 +23,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
-from tasks import statements
+from tasks import signals, statements
 from tasks.driver import Row
 from tasks.exceptions import Cancelled, LeaseLost, path_of
 from tasks.functions import retention_of
@@ -74,6 +74,8 @@ class Failure:
     exception_path: str = ""
     message: str = ""
     traceback: str = ""
+    exception: BaseException | None = None
+    """What was raised; only the error hook sees it."""
 
 
 def claim(cluster_id: uuid.UUID, limit: int, queues: Iterable[str], task_paths: Iterable[str]) -> list[Lease]:
@@ -227,6 +229,11 @@ def _end(
         running.update(**NOT_LEASED, **changes)
         if failure is not None:
             _keep(attempt, failure)
+    if failure is not None:
+        signals.tell(
+            attempt.worker_id, task_path=attempt.task_path, task_id=attempt.task_id, attempt=attempt.number,
+            kind=str(failure.kind), exception=failure.exception, is_last=outcome is not Outcome.AGAIN,
+        )  # fmt: skip
     return outcome
 
 
@@ -241,7 +248,7 @@ def _cancelled(by: str, failure: Failure | None) -> Failure:
         return Failure(TaskError.Kind.CANCELLED, path_of(Cancelled), message)
     how = "" if failure.kind is TaskError.Kind.CANCELLED else f"It ended so: {failure.kind.label}. "
     ended = f"{message} {how}{failure.message}".rstrip()
-    return Failure(TaskError.Kind.CANCELLED, failure.exception_path, ended, failure.traceback)
+    return Failure(TaskError.Kind.CANCELLED, failure.exception_path, ended, failure.traceback, failure.exception)
 
 
 def _keep(attempt: Attempt, failure: Failure) -> None:

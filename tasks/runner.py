@@ -358,7 +358,7 @@ def _described(kind: TaskError.Kind, error: BaseException) -> Failure:
     finally:
         Worker.announce(0)
     path = _storable(path_of(type(error)))
-    return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]))
+    return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]), error)
 
 
 def _storable(text: str) -> str:

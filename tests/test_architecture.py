@@ -30,6 +30,7 @@ LEVELS = {
     "tasks.ticks": 3,
     "tasks.timetable": 4,
     "tasks.cleanup": 3,
+    "tasks.signals": 2,
     "tasks.worker": 2,
     "tasks.housekeeper": 4,
     "tasks.driver": 0,
@@ -48,7 +49,7 @@ LEVELS = {
     "tasks.apps": 5,
     "tasks.management": 5,
 }
-FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.schedules"}
+FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.schedules", "tasks.signals"}
 
 
 def files() -> list[Path]:
