@@ -1,7 +1,8 @@
 """Settings, read from the environment and from a file of variables, `.env` by default.
 
 A wrong value stops the start with the variable's name, what was given and what is allowed. README.md has the table
-of all variables. Values that may hold a password (SECRET_KEY, DATABASE_URL, EMAIL_URL) are never repeated in a message.
+of all variables. Values that may hold a password (SECRET_KEY, DATABASE_URL, EMAIL_URL, SENTRY_DSN) are never repeated
+in a message.
 """
 
 import logging
@@ -151,6 +152,18 @@ def email(url: str) -> dict[str, Any]:
     }
 
 
+def sentry(dsn: str) -> str:
+    """Return the DSN of a Sentry project, or "" for none."""
+    try:
+        parts = urlsplit(dsn)
+        is_valid = parts.scheme in {"http", "https"} and parts.hostname and parts.username and parts.port != 0
+    except ValueError:
+        is_valid = False
+    if dsn and not (is_valid and re.fullmatch(r"(/[\w.~-]+)*/[0-9]+", parts.path) and not parts.query + parts.fragment):
+        raise ImproperlyConfigured("SENTRY_DSN cannot be read. Allowed: https://KEY@HOST/NUMBER, as Sentry shows it.")
+    return dsn
+
+
 # The site ------------------------------------------------------------------------------------------------------------
 
 DEBUG = env_bool("DEBUG", False)
@@ -267,6 +280,8 @@ TASKS_RETENTION_SUCCESSFUL = env_seconds("TASKS_RETENTION_SUCCESSFUL", 7 * 86_40
 TASKS_RETENTION_FAILED = env_seconds("TASKS_RETENTION_FAILED", 90 * 86_400, 0, 10 * 365 * 86_400)
 TASKS_SCHEDULES = env_bool("TASKS_SCHEDULES", True)
 TASKS_MAX_PAYLOAD = env_int("TASKS_MAX_PAYLOAD", 256 * 1024, 1024, 64 * 1024 * 1024)
+
+SENTRY_DSN = sentry(env("SENTRY_DSN", ""))
 
 # django-q2 provides processes; whatever it would store or schedule by itself is switched off.
 Q_CLUSTER = {

@@ -11,6 +11,6 @@ The life of a task:
 7. a cluster that stops releases what it has not started and interrupts what does not end in time.
 
 The map, lower levels never import higher ones: `exceptions` `backoff` `outage` · `models` `functions` `statements` ·
-`leases` `signals` `worker` · `rescue` `holding` `backend` `runner` `cleanup` `metrics` `audit` `shared` `wakeup` · `broker`
-`housekeeper` `cluster` `testing` · `admin` and the commands.
+`leases` `signals` `worker` · `rescue` `holding` `backend` `runner` `cleanup` `metrics` `audit` `shared` `sentry`
+`wakeup` · `broker` `housekeeper` `cluster` `testing` · `admin` and the commands.
 """

@@ -22,6 +22,8 @@ class TasksConfig(AppConfig):
         signals.task_enqueued.disconnect(signals.log_task_enqueued)
         signals.task_started.disconnect(signals.log_task_started)
         signals.task_finished.disconnect(signals.log_task_finished)
+        if settings.SENTRY_DSN:
+            from tasks import sentry  # noqa: F401 - its receiver connects itself
         autodiscover_modules("tasks")
         post_migrate.connect(_declare_schedules, sender=self)
 

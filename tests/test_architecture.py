@@ -31,6 +31,7 @@ LEVELS = {
     "tasks.timetable": 4,
     "tasks.cleanup": 3,
     "tasks.signals": 2,
+    "tasks.sentry": 3,
     "tasks.worker": 2,
     "tasks.housekeeper": 4,
     "tasks.driver": 0,

@@ -29,6 +29,7 @@ PRODUCTION = {
     "EMAIL_URL": f"smtp+tls://steward:{SECRET}@mail.example.org",
 }
 DATABASES = "sqlite:///PATH (sqlite:////absolute/path) and postgres://USER:PASSWORD@HOST:PORT/NAME"
+SENTRY = "SENTRY_DSN cannot be read. Allowed: https://KEY@HOST/NUMBER, as Sentry shows it."
 MAILS = "smtp://USER:PASSWORD@HOST:PORT, smtp+tls:// (STARTTLS), smtps:// (TLS), mailbox: (files in var/mail), console:"
 SITES = "https://HOST or http://HOST:PORT, without a path"
 BOOLEANS = "1, true, yes, on, 0, false, no, off"
@@ -124,6 +125,14 @@ WRONG = [
         "TASKS_QUEUES is 'default,post'. Allowed: names separated by commas, default, mail and maintenance among them; "
         "missing: mail, maintenance.",
     ),
+    ("SENTRY_DSN", "sentry.example.org", SENTRY),
+    ("SENTRY_DSN", "ftp://key@sentry.example.org/1", SENTRY),
+    ("SENTRY_DSN", "https://sentry.example.org/1", SENTRY),
+    ("SENTRY_DSN", "https://key@sentry.example.org/", SENTRY),
+    ("SENTRY_DSN", "https://key@sentry.example.org/one", SENTRY),
+    ("SENTRY_DSN", "https://key@sentry.example.org/1?a=1", SENTRY),
+    ("SENTRY_DSN", "https://key@sentry.example.org:99999/1", SENTRY),
+    ("SENTRY_DSN", "https://key@[::1/1", SENTRY),
     ("ALLOWED_HOSTS", ",", "ALLOWED_HOSTS is ','. Allowed: values separated by commas, at least one."),
 ]
 
@@ -200,6 +209,8 @@ def test_the_parts_of_a_list_are_stripped_and_the_empty_ones_left_out():
         ("EMAIL_URL", f"smtp://steward:{SECRET}@"),
         ("EMAIL_URL", f"smtp://steward:{SECRET}@[mail.example.org"),
         ("EMAIL_URL", SECRET),
+        ("SENTRY_DSN", f"https://{SECRET}@sentry.example.org/"),
+        ("SENTRY_DSN", f"https://{SECRET}@[sentry.example.org/1"),
     ],
 )
 def test_a_password_in_a_wrong_value_is_never_repeated_not_even_in_a_traceback(name, value):
@@ -336,6 +347,13 @@ def test_a_mail_server_is_given_as_a_url(url, expected):
 def test_mails_may_stay_on_this_machine():
     assert product.email("mailbox:") == {"EMAIL_BACKEND": "devmail.backend.MailboxBackend"}
     assert product.email("console:") == {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
+
+
+@pytest.mark.parametrize(
+    "dsn", ["https://key@o1.ingest.sentry.io/42", "http://key:secret@127.0.0.1:9000/sub/path/1", ""]
+)
+def test_a_sentry_project_is_given_as_sentry_shows_it(dsn):
+    assert value_of("SENTRY_DSN", SENTRY_DSN=dsn) == dsn
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])
