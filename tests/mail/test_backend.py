@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.mail import EmailMessage, get_connection
@@ -24,9 +27,10 @@ class CountingServer(MailServer):
         self.hang_up_at: dict[str, list[int]] = {"MAIL": [], "DATA": []}
         self.answers: dict[str, list[str]] = {"MAIL": [], "DATA": []}
         self.idle_for = 300.0
+        self.tls: dict[str, Any] = {}
 
     def start(self) -> None:
-        self.controller = HangingUp(self, hostname="127.0.0.1", port=self.port, timeout=self.idle_for)
+        self.controller = HangingUp(self, hostname="127.0.0.1", port=self.port, timeout=self.idle_for, **self.tls)
         self.controller.start()
 
     async def handle_EHLO(self, server, session, envelope, hostname, responses) -> list[str]:
@@ -51,6 +55,10 @@ class CountingServer(MailServer):
     @property
     def numbers(self) -> list[str]:
         return [str(mail["Subject"]) for mail in self.mails]
+
+
+CERTIFICATE = str(Path(__file__).parent / "certificate.pem")
+"""A certificate for 127.0.0.1 with its key, for tests only; it signs itself."""
 
 
 @pytest.fixture
@@ -177,6 +185,23 @@ def test_a_connection_to_another_server_or_as_another_user_is_not_used(server):
     with pytest.raises(ConnectionRefusedError):
         send(2, port=free_port())
     assert server.connections == 2
+
+
+@pytest.mark.parametrize(("option", "given"), [("use_tls", "tls_context"), ("use_ssl", "ssl_context")])
+def test_a_connection_with_tls_is_kept_and_replaced_as_well(server, monkeypatch, option, given):
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(CERTIFICATE)
+    monkeypatch.setenv("SSL_CERT_FILE", CERTIFICATE)
+    server.stop()
+    server.tls = {given: context}
+    server.start()
+    server.hang_up_at["MAIL"] = [2]
+    assert [send(number, **{option: True}) for number in range(4)] == [1, 1, 1, 1]
+    assert server.numbers == ["0", "1", "2", "3"]
+    [conversation] = kept()
+    assert isinstance(conversation.sock, ssl.SSLSocket)
+    greetings = 2 if option == "use_tls" else 1  # before STARTTLS and after it
+    assert server.connections == 2 * greetings
 
 
 def test_threads_never_share_a_connection_at_the_same_time(server):
