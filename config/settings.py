@@ -167,6 +167,7 @@ def sentry(dsn: str) -> str:
 # The site ------------------------------------------------------------------------------------------------------------
 
 DEBUG = env_bool("DEBUG", False)
+EXAMPLES = env_bool("EXAMPLES", DEBUG)
 SECRET_KEY = env("SECRET_KEY")
 SECRET_KEY_FALLBACKS = env_list("SECRET_KEY_FALLBACKS", "")
 
@@ -306,6 +307,11 @@ CACHES = {
     "default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"},
     "django_q": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"},
 }
+
+# The examples of docs/background-work.md
+if EXAMPLES:
+    INSTALLED_APPS.append("examples")
+    CACHES["shared"] = {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "examples_cache"}
 
 # Languages, time, files ----------------------------------------------------------------------------------------------
 

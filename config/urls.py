@@ -18,3 +18,5 @@ urlpatterns = [
 ]
 if settings.DEBUG:
     urlpatterns += [path("dev/mail/", include("devmail.urls"))]
+if settings.EXAMPLES:
+    urlpatterns += [path("examples/", include("examples.urls"))]

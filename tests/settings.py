@@ -8,6 +8,7 @@ import os
 os.environ["ENV_FILE"] = ""
 for _name, _value in {
     "DEBUG": "0",
+    "EXAMPLES": "1",
     "SECRET_KEY": "for tests only " + "x" * 50,
     "SITE_URL": "http://testserver",
     "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OURS = ("accounts", "config", "devmail", "mail", "tasks")
+OURS = ("accounts", "config", "devmail", "examples", "mail", "tasks")
+TASKS_ARE_FOR = ("accounts", "examples")
 LONGEST = 400
 
 LEVELS = {
@@ -103,9 +104,10 @@ def breaches(importer: str, tree: ast.AST, is_package: bool = False) -> list[str
             found.append(f"{where}: a test")
         elif app in ("config", "manage") and target != "config":
             found.append(f"{where}: config names what is ours in strings only")
-        elif app == "accounts" and target == "tasks" and module != "tasks" and module not in FOR_EVERYBODY:
-            found.append(f"{where}: accounts may import {' and '.join(sorted(FOR_EVERYBODY))} of tasks")
-        elif app not in ("config", "manage") and target not in (app, "tasks" if app == "accounts" else app):
+        elif app in TASKS_ARE_FOR and target == "tasks":
+            if module != "tasks" and ".".join(module.split(".")[:2]) not in FOR_EVERYBODY:
+                found.append(f"{where}: {app} may import {' and '.join(sorted(FOR_EVERYBODY))} of tasks")
+        elif app not in ("config", "manage") and target != app:
             found.append(f"{where}: {app} does not know {target}")
         elif app == target == "tasks" and (level(importer) or 0) < (level(module) or 0):
             found.append(f"{where}: level {level(importer)} imports level {level(module)}")
@@ -139,6 +141,9 @@ def test_a_module_imports_only_what_is_below_it(path):
         ("accounts.views", "from tasks import models"),
         ("accounts.views", "import devmail.backend"),
         ("accounts.emails", "from mail.backend import KeptConnectionBackend"),
+        ("accounts.tasks", "from examples import tasks"),
+        ("examples.tasks", "from accounts import emails"),
+        ("examples.tasks", "from tasks.models import Task"),
         ("mail.backend", "from tasks.worker import Worker"),
         ("config.urls", "from accounts import views"),
         ("config.settings", "import tasks.backend"),
@@ -159,6 +164,7 @@ def test_an_import_against_the_rules_is_found(importer, code):
         ("accounts.tasks", "from tasks.backoff import exponential"),
         ("accounts.tasks", "from tasks.exceptions import Discard"),
         ("accounts.views", "from django_tasks import task"),
+        ("examples.tasks", "from tasks.exceptions import Retry"),
         ("config.urls", "from config.context import site"),
     ],
 )

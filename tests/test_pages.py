@@ -32,9 +32,18 @@ OPEN = [
     "/accounts/signup/check-inbox/",
     "/accounts/verify/<token>/",
     "/admin/login/",
+    "/examples/visits/<name>/",
     "/language/",
 ]
-SAMPLES = {"app_label": "accounts", "content_type_id": "1", "object_id": "1", "id": "1", "token": "x", "url": "none"}
+SAMPLES = {
+    "app_label": "accounts",
+    "content_type_id": "1",
+    "object_id": "1",
+    "id": "1",
+    "name": "home",
+    "token": "x",
+    "url": "none",
+}
 
 
 def addresses(patterns: list[URLPattern | URLResolver], prefix: str = "/") -> Iterator[str]:

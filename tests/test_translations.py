@@ -47,7 +47,7 @@ def forms(text: Any) -> list[str]:
 
 
 def sources() -> Iterator[Path]:
-    for app in ("accounts", "config", "devmail", "mail", "tasks"):
+    for app in ("accounts", "config", "devmail", "examples", "mail", "tasks"):
         yield from (path for path in (ROOT / app).rglob("*.py") if "migrations" not in path.parts)
     yield from (path for suffix in ("html", "txt") for path in (ROOT / "templates").rglob(f"*.{suffix}"))
 
