@@ -10,7 +10,7 @@ The life of a task:
 6. rows of a worker or a cluster that died are rescued by the housekeeper of a living cluster (`rescue`);
 7. a cluster that stops releases what it has not started and interrupts what does not end in time.
 
-The map, lower levels never import higher ones: `exceptions` `backoff` `outage` · `models` `functions` `statements` ·
-`leases` `signals` `worker` · `rescue` `holding` `backend` `runner` `cleanup` `metrics` `audit` `shared` `sentry`
-`wakeup` · `broker` `housekeeper` `cluster` `testing` · `admin` and the commands.
+The map, lower levels never import higher ones: `exceptions` `backoff` `outage` `recurrence` · `functions` `schedules`
+`models` `statements` · `leases` `worker` `signals` · `rescue` `holding` `ticks` `backend` `runner` `cleanup` `metrics`
+`audit` `shared` `sentry` `wakeup` · `timetable` `broker` `housekeeper` `cluster` `testing` · `admin` and the commands.
 """

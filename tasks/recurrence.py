@@ -57,7 +57,7 @@ FORMS = (
     '"every N seconds", minutes, hours or days: N is a whole number from 1, and the whole at most 3650 days'
 )
 EVERY = re.compile(r"every (?:([0-9]{1,9}) (second|minute|hour|day)s?|(second|minute|hour|day))")
-TERM = re.compile(r"(?:\*|(?:[0-9]{1,2}|[a-z]{3})(?:-(?:[0-9]{1,2}|[a-z]{3}))?)(?:/([0-9]{1,2}))?")
+TERM = re.compile(r"(\*|(?:[0-9]{1,2}|[a-z]{3})(?:-(?:[0-9]{1,2}|[a-z]{3}))?)(?:/([0-9]{1,2}))?", re.IGNORECASE)
 
 
 class Recurrence(ABC):
@@ -82,12 +82,12 @@ def recurrence(text: str, timezone: str = "UTC", anchor: datetime | None = None)
         raise ValueError(f'An anchor is allowed with "every" only, not with {text!r}.')
     if words == "@reboot":
         raise _refusal(text, "names no time: a schedule is due by the clock, not when a machine starts")
-    fields = MACROS.get(words, words).split()
+    fields = MACROS.get(words, text).split()
     if len(fields) == 6:
         raise _refusal(text, "has six fields: cron has five here, and knows no seconds")
     if len(fields) != 5:
         raise _refusal(text, "is not a recurrence")
-    return Cron(" ".join(fields), zone, _matcher(text, fields))
+    return Cron(" ".join(fields).lower(), zone, _matcher(text, fields))
 
 
 @dataclass(frozen=True)
@@ -157,22 +157,28 @@ def _every(text: str, words: str, anchor: datetime) -> Every:
 
 
 def _matcher(text: str, fields: list[str]) -> _Matcher:
-    for value, (kind, (name, allowed)) in zip(fields, FIELDS.items(), strict=True):
-        for term in value.split(","):
-            match = TERM.fullmatch(term)
-            try:
-                is_right = match is not None and int(match[1] or 1) <= max(RANGES[kind]) and kind.parse(term.upper())
-            except CronSimError:
-                is_right = False
-            if not is_right:
-                raise ValueError(
-                    f"{text!r}: {term!r} is not a {name}. Allowed are {allowed}, *, ranges upwards (1-5), steps up to "
-                    f"{max(RANGES[kind])} (*/5, 2-9/3), and lists of these (1,3)."
-                )
+    terms = ([_term(text, term, kind) for term in value.split(",")] for value, kind in zip(fields, FIELDS, strict=True))
     try:
-        return _Matcher(*fields)
+        return _Matcher(*map(",".join, terms))
     except CronSimError:
         raise ValueError(f"{text!r} is never due: no month it names has such a day.") from None
+
+
+def _term(text: str, term: str, kind: Field) -> str:
+    """Return one term of a field as cronsim understands it."""
+    name, values = FIELDS[kind]
+    longest = max(RANGES[kind])
+    match = TERM.fullmatch(term)
+    try:
+        if match and int(match[2] or 1) <= longest and kind.parse(term.upper()):
+            # cronsim reads 5-5/2 as 5/2, which goes on to the end of the field
+            return match[1] if "-" in term and len(kind.parse(match[1].upper())) == 1 else term
+    except CronSimError:
+        pass
+    raise ValueError(
+        f"{text!r}: {term!r} is not a {name}. Allowed are {values}, *, ranges upwards (1-5), steps up to {longest} "
+        "(*/5, 2-9/3), and lists of these (1,3)."
+    )
 
 
 @cache
