@@ -25,6 +25,26 @@ logger = logging.getLogger(__name__)
 NO_PAUSE: dict[str, Any] = {"paused_at": None, "paused_until": None, "paused_by": "", "paused_reason": ""}
 
 
+OVERDUE = timedelta(minutes=1)
+"""Time after which somebody should ask why nobody settles a due time."""
+
+NEXT = 5
+"""Due times that are shown in advance."""
+
+
+def next_times(schedule: Schedule) -> list[datetime]:
+    """Return the next due times; [] if there are none: it is retired, or its times are wrong."""
+    if schedule.retired_at is not None:
+        return []
+    with suppress(ValueError):
+        rule, at, times = schedule.recurrence, statements.now(), list[datetime]()
+        while len(times) < NEXT:
+            at = rule.after(at)
+            times.append(at)
+        return times
+    return []
+
+
 def declare() -> None:
     """Make the rows of declared schedules what the code says, but for times that somebody has overridden.
 
@@ -70,10 +90,17 @@ def run_now(schedule: Schedule, by: str) -> Tick:
         return tick
 
 
-def override(schedule: Schedule, timing: str, timezone: str, anchor: datetime | None) -> None:
-    """Give it other times than it has; raise ValueError, with nothing changed, for what is none."""
+def add(schedule: Schedule) -> None:
+    """Save a new one that was made by hand; raise ValueError if its times are none."""
+    with transaction.atomic():
+        schedule.due_at = schedule.recurrence.after(statements.now())
+        schedule.save()
+
+
+def change(schedule: Schedule, **columns: Any) -> None:
+    """Give it other columns from now on, its times for instance; raise ValueError, with nothing changed, for none."""
     with _locked(schedule) as (row, now):
-        _change(row, now, timing=timing, timezone=timezone, anchor=anchor)
+        _change(row, now, **columns)
 
 
 def follow_the_code(schedule: Schedule) -> None:

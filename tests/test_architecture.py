@@ -48,6 +48,10 @@ LEVELS = {
     "tasks.broker": 4,
     "tasks.cluster": 4,
     "tasks.admin": 5,
+    "tasks.admin.schedule_form": 5,
+    "tasks.admin.schedules": 5,
+    "tasks.admin.ticks": 5,
+    "tasks.admin.tasks": 5,
     "tasks.apps": 5,
     "tasks.management": 5,
 }

@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from tasks.recurrence import Recurrence, recurrence
-from tasks.schedules import anchor_text
+from tasks.schedules import MOST, anchor_text
 
 TIMES = ("timing", "timezone", "anchor")
 """Columns that say when a schedule is due. An operator may override what the code says."""
@@ -70,12 +70,14 @@ class Schedule(models.Model):
     )
     misfire = models.CharField(_("after a downtime"), max_length=8, choices=Misfire.choices, default=Misfire.ONCE)
     misfire_limit = models.PositiveSmallIntegerField(
-        _("limit"), default=10, help_text=_("How many of the latest are run after a downtime, if each is.")
+        _("limit"),
+        default=10,
+        help_text=_("How many of the latest are run after a downtime, if each is."),
     )
     overlap = models.CharField(
         _("while an earlier one is not finished"), max_length=8, choices=Overlap.choices, default=Overlap.SKIP
     )
-    ping_url = models.URLField(
+    ping_url = models.CharField(
         _("address to call"), max_length=500, blank=True,
         help_text=_("Called after a success: a dead man's switch, which raises the alarm when the calls stop."),
     )  # fmt: skip
@@ -106,7 +108,7 @@ class Schedule(models.Model):
                 name="tasks_schedule_until_only_when_paused",
                 condition=Q(paused_until__isnull=True) | Q(paused_at__isnull=False),
             ),
-            models.CheckConstraint(name="tasks_schedule_limit", condition=Q(misfire_limit__range=(1, 1000))),
+            models.CheckConstraint(name="tasks_schedule_limit", condition=Q(misfire_limit__range=(1, MOST))),
         ]
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from django.utils import timezone
 from django_q import models as django_q_models
 
 from accounts.models import User
-from tasks.admin import HIDDEN, note, readable
+from tasks.admin.tasks import HIDDEN, note, readable
 from tasks.models import FailedTask, Queue, Task
 from tests.tasks import rows
 

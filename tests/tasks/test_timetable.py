@@ -209,7 +209,7 @@ def test_a_run_by_hand_of_a_function_that_is_gone_says_so():
 
 def test_times_can_be_overridden_and_the_code_followed_again():
     row = declare("0 3 * * *")
-    timetable.override(row, "every 5 minutes", "UTC", None)
+    timetable.change(row, timing="every 5 minutes")
     assert (row.is_overridden, row.due_at - timezone.now() <= timedelta(minutes=5)) == (True, True)
     row = declare("0 4 * * *")
     assert (row.timing, row.declared["timing"]) == ("every 5 minutes", "0 4 * * *")
@@ -221,7 +221,7 @@ def test_times_that_are_none_are_refused_and_nothing_changes():
     row = declare()
     before = Schedule.objects.filter(pk=row.pk).values().get()
     with pytest.raises(ValueError, match="often"):
-        timetable.override(row, "often", "UTC", None)
+        timetable.change(row, timing="often")
     assert Schedule.objects.filter(pk=row.pk).values().get() == before
 
 
@@ -232,7 +232,7 @@ def test_a_schedule_made_by_hand_has_no_code_to_follow():
 
 def test_one_that_is_mended_goes_on():
     row = rows.schedule(due_at=hours_ago(1), timing="61 * * * *", problem="ValueError: wrong")
-    timetable.override(row, "every hour", "UTC", None)
+    timetable.change(row, timing="every hour")
     assert (row.problem, row.due_at > timezone.now()) == ("", True)
 
 

@@ -1,0 +1,91 @@
+"""What a person may say of a schedule, checked as what the code declares is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from django import forms
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from tasks.functions import registry, stored_arguments
+from tasks.models import Schedule
+from tasks.recurrence import recurrence
+from tasks.schedules import check_address, check_name, check_policy
+
+MADE_BY_HAND = ("name", "task_path", "args", "kwargs")
+POLICY = ("misfire", "misfire_limit", "overlap", "ping_url")
+TIMES = ("timing", "timezone", "anchor")
+FIELDS = (*MADE_BY_HAND, *TIMES, *POLICY)
+
+
+class ScheduleForm(forms.ModelForm[Schedule]):
+    """What can be said of a schedule, checked as the code's own declarations are."""
+
+    class Meta:
+        model = Schedule
+        fields = FIELDS
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "task_path" in self.fields:
+            choices = [("", "---------"), *((path, path) for path in sorted(registry))]
+            if self.instance.task_path and self.instance.task_path not in registry:
+                choices.append((self.instance.task_path, self.instance.task_path))
+            self.fields["task_path"] = forms.ChoiceField(choices=choices, label=_("Task"))
+
+    def clean(self) -> dict[str, Any]:
+        """Refuse what the schedule could not do."""
+        given: dict[str, Any] = {name: getattr(self.instance, name) for name in FIELDS}
+        given |= super().clean() or {}
+        self._check("name", lambda: check_name(given["name"]))
+        self._check("timezone", lambda: recurrence("@daily", given["timezone"]))
+        if "timezone" not in self.errors:
+            self._check("timing", lambda: recurrence(given["timing"], given["timezone"]))
+        if not {"timezone", "timing"} & set(self.errors):
+            self._check("anchor", lambda: recurrence(given["timing"], given["timezone"], given["anchor"]))
+        self._check("misfire_limit", lambda: check_policy("once", given["misfire_limit"], "skip"))
+        if "misfire_limit" not in self.errors:
+            self._check("misfire", lambda: check_policy(given["misfire"], given["misfire_limit"], given["overlap"]))
+        self._check("args", lambda: _check_arguments(given["task_path"], given["args"], given["kwargs"]))
+        if given["ping_url"]:
+            self._check("ping_url", lambda: check_address(given["ping_url"]))
+        return given
+
+    def _check(self, field: str, check: Callable[[], object]) -> None:
+        if field not in self.fields or field in self.errors:
+            return
+        try:
+            check()
+        except (TypeError, ValueError) as error:
+            self.add_error(field, str(error))
+
+
+def _check_arguments(path: str, args: Any, kwargs: Any) -> None:
+    if path not in registry:
+        return  # said elsewhere
+    if not isinstance(args, list):
+        raise ValueError(_('This must be a JSON list, such as [1, "two"].'))
+    if not isinstance(kwargs, dict):
+        raise ValueError(_('The named arguments must be a JSON object, such as {"name": "value"}.'))
+    stored_arguments(registry[path], args, kwargs)
+
+
+class PauseForm(forms.Form):
+    """Why a schedule is paused, and until when."""
+
+    reason = forms.CharField(label=_("Why"), max_length=255)
+    until = forms.DateTimeField(
+        label=_("Until"),
+        required=False,
+        help_text=_("Such as 2030-12-31 08:00. Empty: until somebody resumes it."),
+    )
+
+    def clean_until(self) -> datetime | None:
+        """Refuse a time that is over."""
+        until: datetime | None = self.cleaned_data["until"]
+        if until is not None and until <= timezone.now():
+            raise forms.ValidationError(_("This time is over."))
+        return until
