@@ -14,6 +14,7 @@ urlpatterns = [
     path("", login_not_required(TemplateView.as_view(template_name="home.html")), name="home"),
     path("accounts/", include("accounts.urls")),
     path("admin/", admin.site.urls),
+    path("health/", include("tasks.urls")),
     path("language/", login_not_required(set_language), name="set_language"),
 ]
 if settings.DEBUG:

@@ -25,6 +25,8 @@ class TasksConfig(AppConfig):
         if settings.SENTRY_DSN:
             from tasks import sentry  # noqa: F401 - its receiver connects itself
         autodiscover_modules("tasks")
+        from tasks import checks, pings  # noqa: F401 - importing registers what they have
+
         post_migrate.connect(_declare_schedules, sender=self)
 
 

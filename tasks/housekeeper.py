@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
-from tasks import holding, leases, rescue, ticks
+from tasks import holding, leases, pings, rescue, ticks
 from tasks.functions import registry
 from tasks.models import SILENCE, Cluster, Task
 from tasks.outage import Outage
@@ -120,7 +120,7 @@ class Housekeeper:
         leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
         if time.monotonic() >= self.patient_until:
             self.say_rescued(rescue.rescue_dead_clusters())
-        self.look_for_what_nobody_can_run()
+        self.look_after_tasks_and_schedules()
 
     def tick(self) -> None:
         """Settle what is due of the schedules, and look again at the next due time or after LOOK seconds."""
@@ -135,14 +135,15 @@ class Housekeeper:
         wait = LOOK if due_in is None or due_in <= 0 else min(due_in, LOOK)
         self.tick_due = time.monotonic() + wait
 
-    def look_for_what_nobody_can_run(self) -> None:
-        """Hold tasks whose function no living cluster has, and say so of schedules; try those in trouble again."""
+    def look_after_tasks_and_schedules(self) -> None:
+        """Hold tasks whose function no living cluster has, and say so of schedules; mend those that can be."""
         known = holding.known_functions()
         if count := holding.hold_unknown(self.row.queues, known):
             logger.warning("%s tasks are held: no running cluster has their function", count)
         if settings.TASKS_SCHEDULES:
             ticks.say_what_nobody_can_run(known)
             ticks.mend()
+            pings.enqueue_calls()
 
     def look_at_the_clocks(self) -> None:
         """Notice it if heartbeats may be old although their clusters live."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from typing import Any
 
 from django.db import models
@@ -9,7 +10,11 @@ from django.db.models import Count, F, Min, Q, Sum
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus, default_task_backend
 
-from tasks.models import Cluster, Queue, Task
+from tasks import statements
+from tasks.models import Cluster, Queue, Schedule, Task, Tick
+
+NEXT = 5
+"""Due times of a schedule that are told in advance."""
 
 _AGE = models.ExpressionWrapper(Now() - F("since"), output_field=models.DurationField())
 
@@ -24,6 +29,42 @@ def stats() -> dict[str, Any]:
     return {"tasks": _tasks(), "queues": _queues(), "clusters": _clusters()}
 
 
+def schedules() -> list[dict[str, Any]]:
+    """Return what `schedules --json` prints, schedule by schedule, by name; times in UTC.
+
+    `name`, `task`, `timing`, `timezone`, `health` (ok, paused, overdue, trouble, retired), `problem`, `is_overridden`,
+    `next` (the next five due times), `last` (its latest tick: `due_at`, `outcome`, `reason`, `lag` in seconds, `task`;
+    None: it has none).
+    """
+    now = statements.now()
+    rows: list[Any] = list(Schedule.objects.with_latest_tick().order_by("name"))
+    latest = Tick.objects.in_bulk([row.latest_tick_id for row in rows])
+    return [
+        {
+            "name": row.name,
+            "task": row.task_path,
+            "timing": row.timing,
+            "timezone": row.timezone,
+            "health": row.health(now),
+            "problem": row.problem,
+            "is_overridden": row.is_overridden,
+            "next": [at.isoformat() for at in row.next_times(now, NEXT)],
+            "last": _tick(latest[row.latest_tick_id]) if row.latest_tick_id else None,
+        }
+        for row in rows
+    ]
+
+
+def _tick(tick: Tick) -> dict[str, Any]:
+    return {
+        "due_at": tick.due_at.astimezone(UTC).isoformat(),
+        "outcome": tick.outcome,
+        "reason": tick.reason,
+        "lag": round(tick.lag.total_seconds(), 3),
+        "task": tick.task_id,
+    }
+
+
 def _tasks() -> dict[str, int]:
     counts = {status.value: 0 for status in TaskResultStatus}
     counts |= dict(Task.objects.values_list("status").annotate(Count("pk")).order_by())
@@ -36,6 +77,7 @@ def _tasks() -> dict[str, int]:
 def _queues() -> dict[str, dict[str, Any]]:
     empty = {"size": 0, "scheduled": 0, "running": 0, "latency": 0.0, "paused": False}
     queues: dict[str, dict[str, Any]] = {name: dict(empty) for name in sorted(default_task_backend.queues)}
+    in_turn = Q(held_at__isnull=False, schedule__isnull=False)  # it is to run after an earlier one of its schedule
     ready, due = Q(status=TaskResultStatus.READY), Q(run_after__lte=Now())
     rows = (
         Task.objects.filter(status__in=[TaskResultStatus.READY, TaskResultStatus.RUNNING])
@@ -44,7 +86,7 @@ def _queues() -> dict[str, dict[str, Any]]:
             size=Count("pk", filter=ready & due),
             scheduled=Count("pk", filter=ready & ~due),
             running=Count("pk", filter=Q(status=TaskResultStatus.RUNNING)),
-            since=Min("run_after", filter=ready & due & Q(lease_id__isnull=True)),
+            since=Min("run_after", filter=ready & due & Q(lease_id__isnull=True) & ~in_turn),
         )
         .annotate(age=_AGE)
         .order_by("queue_name")

@@ -116,9 +116,11 @@ def next_due() -> tuple[float | None, bool]:
 
 def mend(now: datetime | None = None) -> int:
     """Try again to settle some of those that could not be; return how many of them are well."""
+    troubled = Schedule.objects.in_service().filter(task_path__in=registry).exclude(problem="")
+    if not troubled.exists():
+        return 0
     with transaction.atomic():
         upto = now or statements.now()
-        troubled = Schedule.objects.in_service().filter(task_path__in=registry).exclude(problem="")
         schedules = list(troubled.select_for_update(skip_locked=True).order_by("?")[:SCHEDULES])
         for schedule in schedules:
             _settle_or_say_why(schedule, upto)

@@ -25,26 +25,6 @@ logger = logging.getLogger(__name__)
 NO_PAUSE: dict[str, Any] = {"paused_at": None, "paused_until": None, "paused_by": "", "paused_reason": ""}
 
 
-OVERDUE = timedelta(minutes=1)
-"""Time after which somebody should ask why nobody settles a due time."""
-
-NEXT = 5
-"""Due times that are shown in advance."""
-
-
-def next_times(schedule: Schedule) -> list[datetime]:
-    """Return the next due times; [] if there are none: it is retired, or its times are wrong."""
-    if schedule.retired_at is not None:
-        return []
-    with suppress(ValueError):
-        rule, at, times = schedule.recurrence, statements.now(), list[datetime]()
-        while len(times) < NEXT:
-            at = rule.after(at)
-            times.append(at)
-        return times
-    return []
-
-
 def declare() -> None:
     """Make the rows of declared schedules what the code says, but for times that somebody has overridden.
 

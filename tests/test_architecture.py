@@ -26,6 +26,7 @@ LEVELS = {
     "tasks.leases": 2,
     "tasks.rescue": 3,
     "tasks.holding": 3,
+    "tasks.pings": 3,
     "tasks.recurrence": 0,
     "tasks.schedules": 1,
     "tasks.ticks": 3,
@@ -53,6 +54,9 @@ LEVELS = {
     "tasks.admin.ticks": 5,
     "tasks.admin.tasks": 5,
     "tasks.apps": 5,
+    "tasks.checks": 5,
+    "tasks.urls": 5,
+    "tasks.views": 5,
     "tasks.management": 5,
 }
 FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.schedules", "tasks.signals"}

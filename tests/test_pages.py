@@ -33,6 +33,8 @@ OPEN = [
     "/accounts/verify/<token>/",
     "/admin/login/",
     "/examples/visits/<name>/",
+    "/health/live",
+    "/health/ready",
     "/language/",
 ]
 SAMPLES = {

@@ -27,6 +27,7 @@ class ScheduleForm(forms.ModelForm[Schedule]):
     class Meta:
         model = Schedule
         fields = FIELDS
+        widgets = {name: forms.Textarea(attrs={"rows": 2, "cols": 60}) for name in ("args", "kwargs")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

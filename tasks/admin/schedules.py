@@ -30,6 +30,37 @@ from tasks.models import Schedule, Tick
 TICKS = 20
 """Ticks on the page of a schedule."""
 
+HEADINGS = (_("due"), _("outcome"), _("task"))
+
+
+class StateFilter(admin.SimpleListFilter):
+    """What an operator looks for."""
+
+    title = _("state")
+    parameter_name = "state"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Name the states."""
+        return [
+            ("service", _("in service")),
+            ("trouble", _("trouble")),
+            ("paused", _("paused")),
+            ("retired", _("retired")),
+        ]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> QuerySet[Schedule]:
+        """Return those in the state."""
+        match self.value():
+            case "service":
+                return queryset.filter(retired_at__isnull=True)
+            case "trouble":
+                return queryset.filter(retired_at__isnull=True).exclude(problem="")
+            case "paused":
+                return queryset.filter(paused_at__isnull=False)
+            case "retired":
+                return queryset.filter(retired_at__isnull=False)
+        return queryset
+
 
 @admin.register(Schedule)
 class ScheduleAdmin(admin.ModelAdmin[Schedule]):
@@ -37,7 +68,7 @@ class ScheduleAdmin(admin.ModelAdmin[Schedule]):
 
     form = ScheduleForm
     list_display = ("name_", "times_", "due_", "latest_tick", "state")
-    list_filter = (("retired_at", admin.EmptyFieldListFilter), ("paused_at", admin.EmptyFieldListFilter))
+    list_filter = (StateFilter,)
     search_fields = ("name", "task_path")
     ordering = ("name",)
     actions = ("run", "pause", "resume", "follow_the_code", "retire", "take_back")
@@ -45,7 +76,7 @@ class ScheduleAdmin(admin.ModelAdmin[Schedule]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Schedule]:
         """Return the rows with their latest tick."""
-        columns = JSONObject(**{name: name for name in ("due_at", "outcome", "reason", "created_at")})
+        columns = JSONObject(**{name: name for name in ("due_at", "outcome", "reason", "requested_by")})
         latest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values(columns=columns)
         return super().get_queryset(request).annotate(latest_columns=Subquery(latest[:1]))
 
@@ -148,30 +179,31 @@ class ScheduleAdmin(admin.ModelAdmin[Schedule]):
         if not schedule.latest_columns:
             return "–"
         columns = schedule.latest_columns
-        tick = Tick(**columns | {name: _time(columns[name]) for name in ("due_at", "created_at")})
+        tick = Tick(**columns | {"due_at": _time(columns["due_at"])})
         return f"{local_time(schedule, tick.due_at)}: {outcome_of(tick)}"
 
     @admin.display(description=_("state"))
     def state(self, schedule: Schedule) -> SafeString | str:
         """Whether it is in service, and why not."""
-        if schedule.retired_at:
+        health = schedule.health(timezone.now())
+        if health == "retired":
             return str(_("Retired: the code does not declare it, or somebody took it out of service."))
-        if schedule.problem:
+        if health == "trouble":
             return format_html('<span class="task-status task-failed">{}</span> {}', _("trouble"), schedule.problem)
-        if schedule.is_paused(timezone.now()):
+        if health == "overdue":
+            return str(_("Overdue: no cluster settles its due times. Start one: manage.py qcluster"))
+        if health == "paused":
             said = {"who": schedule.paused_by, "why": schedule.paused_reason or "–"}
             if schedule.paused_until is None:
                 return str(_("Paused by %(who)s: %(why)s") % said)
             said["until"] = local_time(schedule, schedule.paused_until)
             return str(_("Paused by %(who)s until %(until)s: %(why)s") % said)
-        if schedule.due_at and timezone.now() - schedule.due_at > timetable.OVERDUE:
-            return str(_("Overdue: no cluster settles its due times. Start one: manage.py qcluster"))
         return str(_("in service"))
 
     @admin.display(description=_("next times"))
     def next_times(self, schedule: Schedule) -> SafeString | str:
         """The next five, each in a line."""
-        times = timetable.next_times(schedule)
+        times = schedule.next_times(timezone.now())
         return format_html_join("", "{}<br>", ((local_time(schedule, at),) for at in times)) or "–"
 
     @admin.display(description=_("latest ticks"))
@@ -186,7 +218,8 @@ class ScheduleAdmin(admin.ModelAdmin[Schedule]):
             ((local_time(schedule, tick.due_at), outcome_of(tick), task_of(tick)) for tick in ticks),
         )
         everything = f"{reverse('admin:tasks_tick_changelist')}?schedule__id__exact={schedule.pk}"
-        return format_html('<table>{}</table><a href="{}">{}</a>', rows, everything, _("All ticks"))
+        head = format_html('<tr><th scope="col">{}</th><th scope="col">{}</th><th scope="col">{}</th></tr>', *HEADINGS)
+        return format_html('<table>{}{}</table><a href="{}">{}</a>', head, rows, everything, _("All ticks"))
 
     @admin.display(description=_("arguments"))
     def arguments(self, schedule: Any) -> SafeString:
@@ -201,7 +234,7 @@ class ScheduleAdmin(admin.ModelAdmin[Schedule]):
         says = " · ".join(str(part) for part in schedule.declared.values() if part)
         if not schedule.is_overridden:
             return says
-        return str(_("%(times)s. It was overridden; the action below follows the code again.") % {"times": says})
+        return str(_("%(times)s. It was overridden; the button above follows the code again.") % {"times": says})
 
     @admin.action(description=_("Run the selected schedules now"), permissions=["run"])
     def run(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,8 +17,8 @@ from django.utils.translation import gettext_lazy as _
 from tasks.recurrence import Recurrence, recurrence
 from tasks.schedules import MOST, anchor_text
 
-TIMES = ("timing", "timezone", "anchor")
-"""Columns that say when a schedule is due. An operator may override what the code says."""
+OVERDUE = timedelta(minutes=1)
+"""Time after which a due time that nobody has settled is a sign of trouble."""
 
 
 class ScheduleQuerySet(models.QuerySet["Schedule"]):
@@ -31,9 +32,14 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """Return those in service whose due times are settled: nothing is wrong with them."""
         return self.filter(retired_at__isnull=True, problem="")
 
-    def overdue(self, by: timedelta) -> ScheduleQuerySet:
-        """Return those in service with a due time that nobody has settled for so long."""
-        return self.in_service().filter(due_at__lt=Now() - by)
+    def with_latest_tick(self) -> ScheduleQuerySet:
+        """Return them with `latest_tick_id`, the id of the tick of their latest due time; None: there is none."""
+        latest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values("pk")[:1]
+        return self.annotate(latest_tick_id=models.Subquery(latest))
+
+    def overdue(self) -> ScheduleQuerySet:
+        """Return those in service with a due time that nobody has settled for OVERDUE."""
+        return self.in_service().filter(due_at__lt=Now() - OVERDUE)
 
 
 class Schedule(models.Model):
@@ -101,7 +107,10 @@ class Schedule(models.Model):
             ("pause_schedule", "Can pause and resume a schedule"),
         ]
         indexes = [
-            models.Index(fields=["due_at"], name="tasks_schedule_due", condition=Q(retired_at__isnull=True, problem=""))
+            models.Index(
+                fields=["due_at"], name="tasks_schedule_due", condition=Q(retired_at__isnull=True, problem="")
+            ),
+            models.Index(fields=["id"], name="tasks_schedule_with_address", condition=~Q(ping_url="")),
         ]
         constraints = [
             models.CheckConstraint(
@@ -127,6 +136,26 @@ class Schedule(models.Model):
             and (self.paused_until is None or at < self.paused_until)
         )
 
+    def health(self, now: datetime) -> str:
+        """Return `retired`, `trouble`, `overdue`, `paused` or `ok`."""
+        if self.retired_at is not None:
+            return "retired"
+        if self.problem:
+            return "trouble"
+        if self.due_at is not None and now - self.due_at > OVERDUE:
+            return "overdue"
+        return "paused" if self.is_paused(now) else "ok"
+
+    def next_times(self, now: datetime, count: int = 5) -> list[datetime]:
+        """Return its next due times; [] if there are none: it is retired, or its times are wrong."""
+        times = list[datetime]()
+        if self.retired_at is None:
+            with suppress(ValueError):
+                rule = self.recurrence
+                while len(times) < count:
+                    times.append(rule.after(times[-1] if times else now))
+        return times
+
     @property
     def times(self) -> dict[str, Any]:
         """When it is due, as `declared` keeps it."""
@@ -136,15 +165,6 @@ class Schedule(models.Model):
     def is_overridden(self) -> bool:
         """Whether its times differ from what the code says."""
         return self.declared is not None and self.declared != self.times
-
-
-class TickQuerySet(models.QuerySet["Tick"]):
-    """Ticks."""
-
-    def latest_of_each(self) -> TickQuerySet:
-        """Return the latest tick of each schedule."""
-        latest = Tick.objects.filter(schedule=OuterRef("schedule")).order_by("-due_at").values("pk")[:1]
-        return self.filter(pk=models.Subquery(latest))
 
 
 class Tick(models.Model):
@@ -173,8 +193,6 @@ class Tick(models.Model):
     )
     requested_by = models.CharField(max_length=255, blank=True, help_text=_("Who asked for it; empty: it was due."))
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
-
-    objects = TickQuerySet.as_manager()
 
     class Meta:
         constraints = [

@@ -40,7 +40,7 @@ class Plan(NamedTuple):
 
     timing: str
     values: dict[str, Any]
-    count: int
+    due: int
     is_slow: bool = False
 
 
@@ -145,7 +145,7 @@ def test_each_due_time_of_a_year_has_exactly_one_tick_and_the_right_one(transact
     for name, plan in PLANS.items():
         found = Tick.objects.filter(schedule=schedules[name]).order_by("due_at")
         assert [tick.due_at for tick in found] == list(due_times(schedules[name])), name
-        assert len(found) == plan.count, name
+        assert len(found) == plan.due, name
         assert {tick.due_at: (tick.outcome, tick.reason) for tick in found} == expected(schedules[name], plan), name
     ran = Tick.objects.filter(outcome="ran")
     assert sorted(ran.values_list("task", flat=True)) == list(Task.objects.order_by("pk").values_list("pk", flat=True))

@@ -32,7 +32,8 @@ FORM = {
 
 @pytest.fixture(autouse=True)
 def _nothing_is_declared(monkeypatch):
-    monkeypatch.setattr("tasks.schedules.declared", empty := {})
+    empty: dict[str, Any] = {}
+    monkeypatch.setattr("tasks.schedules.declared", empty)
     monkeypatch.setattr("tasks.timetable.declared", empty)
 
 
@@ -227,6 +228,26 @@ def test_a_person_without_permissions_sees_and_changes_nothing():
     assert viewer.post(f"{URL}add/", FORM).status_code == 403
     schedule.refresh_from_db()
     assert (Task.objects.count(), schedule.paused_at, schedule.timing) == (0, None, "0 * * * *")
+
+
+@pytest.mark.parametrize(
+    ("state", "names"),
+    [
+        ("service", ["paused", "right", "wrong"]),
+        ("trouble", ["wrong"]),
+        ("paused", ["paused"]),
+        ("retired", ["retired"]),
+        ("nonsense", ["paused", "retired", "right", "wrong"]),
+    ],
+)
+def test_the_list_can_be_narrowed_to_a_state(state, names, operator_client):
+    now = timezone.now()
+    rows.schedule(name="right")
+    rows.schedule(name="wrong", problem="ValueError")
+    rows.schedule(name="paused", paused_at=now)
+    rows.schedule(name="retired", retired_at=now)
+    response = operator_client.get(URL, {"state": state})
+    assert [schedule.name for schedule in response.context["cl"].result_list] == names
 
 
 def test_nobody_deletes_one(operator_client):

@@ -55,7 +55,7 @@ def test_an_idle_cluster_settles_a_due_time_within_a_second_and_runs_its_task(cl
 
 
 def row_of(tick: Tick) -> Task:
-    return Task.objects.get(pk=tick.task_id)
+    return Task.objects.get(pk=tick.task_id or 0)
 
 
 def test_two_clusters_settle_each_second_once(cluster):

@@ -28,7 +28,8 @@ HOUR = timedelta(hours=1)
 @pytest.fixture(autouse=True)
 def code(monkeypatch) -> dict[str, Any]:
     """What the code declares: nothing at first."""
-    monkeypatch.setattr("tasks.schedules.declared", empty := {})
+    empty: dict[str, Any] = {}
+    monkeypatch.setattr("tasks.schedules.declared", empty)
     monkeypatch.setattr("tasks.timetable.declared", empty)
     return empty
 
