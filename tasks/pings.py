@@ -49,6 +49,8 @@ def enqueue_calls() -> int:
     for pk, before, success_at in with_address.filter(is_new, success_at__isnull=False).values_list(
         "pk", "pinged_at", "success_at"
     ):
+        if before is not None and success_at <= before:  # to SQLite, a time with zeros is later than one without
+            continue
         with transaction.atomic():  # another cluster may have been faster
             if Schedule.objects.filter(pk=pk, pinged_at=before).update(pinged_at=success_at):
                 call.enqueue(pk)

@@ -8,6 +8,7 @@ from threading import Thread
 from typing import Any
 
 import pytest
+from django.db import connection
 from django.db.models.functions import Now
 
 from tasks import pings, ticks
@@ -95,6 +96,13 @@ def test_a_cluster_calls_the_address(server, cluster):
     cluster("--workers", "1", **ON)
     rows.schedule("effect", timing="@yearly", due_at=in_seconds(1), args=["a"], ping_url=server.address)
     until(lambda: server.asked == ["/ping/0a1b2c"], 15)
+
+
+def test_a_success_at_a_whole_second_is_called_once(server):
+    rows.successful(schedule=rows.schedule(ping_url=server.address))
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE tasks_task SET finished_at = %s", [f"{in_seconds(-5):%Y-%m-%d %H:%M:%S}.000"])
+    assert [pings.enqueue_calls(), pings.enqueue_calls()] == [1, 0]
 
 
 def test_several_clusters_call_it_once(server, transactional_db):
