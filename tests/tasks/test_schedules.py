@@ -39,6 +39,10 @@ def due(schedule: Schedule) -> list[datetime]:
     return list(schedule.ticks.filter(requested_by="").order_by("due_at").values_list("due_at", flat=True))
 
 
+def runs_of(schedule: Schedule) -> Any:
+    return Task.objects.filter(schedule=schedule)
+
+
 def seconds_between(schedule: Schedule) -> set[float]:
     times = due(schedule)
     return {(later - earlier).total_seconds() for earlier, later in pairwise(times)}
@@ -64,7 +68,7 @@ def test_two_clusters_settle_each_second_once(cluster):
         cluster("--workers", "1", **ON)
     until(lambda: len(due(schedule)) >= 6, 20)
     assert seconds_between(schedule) == {1.0}
-    until(lambda: not Task.objects.exclude(status="SUCCESSFUL").exists() and Task.objects.count() >= 6, 10)
+    until(lambda: runs_of(schedule).filter(status="SUCCESSFUL").count() >= 6, 10)
     effects = Effect.objects.count()
     assert Tick.objects.filter(schedule=schedule, outcome="ran").count() - effects in (0, 1)
 
@@ -82,8 +86,8 @@ def test_whoever_is_killed_no_due_time_is_lost_or_settled_twice(cluster):
     Schedule.objects.filter(pk=schedule.pk).update(retired_at=statements.now())
     assert seconds_between(schedule) == {1.0}
     ran = Tick.objects.filter(schedule=schedule, outcome="ran")
-    assert ran.count() == len(due(schedule)) == Task.objects.count()
-    until(lambda: Task.objects.filter(status="SUCCESSFUL").count() == ran.count(), 30)
+    assert ran.count() == len(due(schedule)) == runs_of(schedule).count()
+    until(lambda: runs_of(schedule).filter(status="SUCCESSFUL").count() == ran.count(), 30)
     assert audit()["ok"]
 
 
@@ -103,10 +107,10 @@ def test_queued_runs_come_one_after_the_other(cluster, tmp_path):
     cluster("--workers", "2", **ON)
     until(lambda: len(due(schedule)) >= 3, 20)
     timetable.pause(schedule, "operator")
-    assert Task.objects.filter(held_at__isnull=False).count() == Task.objects.count() - 1 > 1
+    assert runs_of(schedule).filter(held_at__isnull=False).count() == runs_of(schedule).count() - 1 > 1
     gate.unlink()
-    until(lambda: not Task.objects.filter(finished_at__isnull=True).exists(), 20)
-    runs = list(Task.objects.order_by("pk").values_list("started_at", "finished_at"))
+    until(lambda: not runs_of(schedule).filter(finished_at__isnull=True).exists(), 20)
+    runs = list(runs_of(schedule).order_by("pk").values_list("started_at", "finished_at"))
     assert all(ended <= begun for (_, ended), (begun, _) in pairwise(runs))
 
 

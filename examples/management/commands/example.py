@@ -19,6 +19,7 @@ EXAMPLES: dict[str, Callable[[], Iterable[Any]]] = {
     "mails": lambda: send_note.enqueue_many([("reader@example.com", number) for number in range(1, 101)]),
     "retry": lambda: [tasks.fetch_page.enqueue("http://127.0.0.1:9/")],  # where nobody answers
     "discard": lambda: [tasks.fetch_page.enqueue(f"{settings.SITE_URL}/nowhere/")],
+    "periodic": lambda: [tasks.sum_visits.enqueue()],
     "progress": lambda: [tasks.write_report.enqueue(600)],
 }
 
