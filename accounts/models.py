@@ -34,8 +34,18 @@ class LowercaseEmailField(models.EmailField[str, str]):
         return value
 
 
+UNVERIFIED = Q(
+    email_verified_at__isnull=True, last_login__isnull=True, is_staff=False, is_superuser=False, is_active=True
+)
+"""Nobody has shown that the address is theirs or has ever used the account, and no administrator has touched it."""
+
+
 class UserManager(BaseUserManager["User"]):
     """Makes users."""
+
+    def unverified(self) -> models.QuerySet[User]:
+        """Return those whose account goes after a while, see UNVERIFIED."""
+        return self.filter(UNVERIFIED)
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         """Store a user; without a password nobody can log in as them. Raises ValueError without an address."""
@@ -74,6 +84,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     class Meta:
         verbose_name = _("user")
         verbose_name_plural = _("users")
+        indexes = [models.Index(fields=["created_at"], name="accounts_user_unverified", condition=UNVERIFIED)]
         constraints = [
             models.CheckConstraint(name="accounts_user_email_is_lower_case", condition=Q(email=Lower("email"))),
         ]

@@ -1,13 +1,23 @@
-"""What accounts do in the background. Each task is given ids, looks at the present state, and may run twice."""
+"""What accounts do in the background. Each task is given ids, looks at the present state, and may run twice.
 
+At the end the tables that grow with people, see `tasks.retention`: accounts, and what Django keeps of sessions and of
+what administrators did.
+"""
+
+from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
+from django.contrib.admin.models import LogEntry
+from django.contrib.sessions.models import Session
+from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskContext, task
 
 from accounts import emails
 from accounts.models import User
 from tasks.backoff import exponential
 from tasks.exceptions import Discard
+from tasks.retention import in_words, retain
 
 MAIL: dict[str, Any] = {
     "queue_name": "mail",
@@ -39,3 +49,27 @@ def _user(user_id: int) -> User:
     if user is None:
         raise Discard("The account is gone or was switched off.")
     return user
+
+
+def _session_lifetime() -> timedelta:
+    return timedelta(seconds=settings.SESSION_COOKIE_AGE)
+
+
+def _first_used_session() -> datetime | None:
+    """Return when the session that ends first was used for the last time, which is all that is known of its age."""
+    ends = Session.objects.order_by("expire_date").values_list("expire_date", flat=True).first()
+    return ends and ends - _session_lifetime()
+
+
+retain(
+    "sessions", _("sessions"), Session.objects.all, "expire_date", oldest=_first_used_session,
+    words=lambda: _("%(time)s after their last use") % {"time": in_words(_session_lifetime())},
+)  # fmt: skip
+retain(
+    "unverified-accounts", _("unverified accounts"), User.objects.unverified, "created_at",
+    lambda: timedelta(seconds=settings.RETENTION_UNVERIFIED_ACCOUNTS),
+)  # fmt: skip
+retain(  # its table has no index on the time
+    "admin-log", _("log of the administration"), LogEntry.objects.all, "action_time",
+    lambda: timedelta(seconds=settings.RETENTION_ADMIN_LOG), order="pk",
+)  # fmt: skip

@@ -262,6 +262,9 @@ PASSWORD_HASHERS = [
 LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "accounts:account"
 LOGOUT_REDIRECT_URL = "home"
+# not before the last link that verifies the address has expired
+RETENTION_UNVERIFIED_ACCOUNTS = env_seconds("RETENTION_UNVERIFIED_ACCOUNTS", 7 * 86_400, 3 * 86_400, 10 * 365 * 86_400)
+RETENTION_ADMIN_LOG = env_seconds("RETENTION_ADMIN_LOG", 365 * 86_400, 86_400, 10 * 365 * 86_400)
 
 # Background work -----------------------------------------------------------------------------------------------------
 
@@ -280,6 +283,7 @@ TASKS_CANCEL_GRACE = env_seconds("TASKS_CANCEL_GRACE", 10, 0, 3600)
 TASKS_RETENTION_SUCCESSFUL = env_seconds("TASKS_RETENTION_SUCCESSFUL", 7 * 86_400, 0, 10 * 365 * 86_400)
 TASKS_RETENTION_FAILED = env_seconds("TASKS_RETENTION_FAILED", 90 * 86_400, 0, 10 * 365 * 86_400)
 TASKS_SCHEDULES = env_bool("TASKS_SCHEDULES", True)
+TASKS_RETENTION_TICKS = env_seconds("TASKS_RETENTION_TICKS", 90 * 86_400, 86_400, 10 * 365 * 86_400)
 TASKS_MAX_PAYLOAD = env_int("TASKS_MAX_PAYLOAD", 256 * 1024, 1024, 64 * 1024 * 1024)
 
 SENTRY_DSN = sentry(env("SENTRY_DSN", ""))

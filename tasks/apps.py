@@ -1,9 +1,11 @@
 """Fills the registry of task functions when Django starts."""
 
+from typing import Any
+
 from django.apps import AppConfig
 from django.conf import settings
-from django.db import connection
-from django.db.models.signals import post_migrate
+from django.db import connection, connections
+from django.db.models.signals import post_migrate, pre_migrate
 from django.utils.module_loading import autodiscover_modules
 from django.utils.translation import gettext_lazy as _
 
@@ -26,8 +28,18 @@ class TasksConfig(AppConfig):
             from tasks import sentry  # noqa: F401 - its receiver connects itself
         autodiscover_modules("tasks")
         from tasks import checks, pings  # noqa: F401 - importing registers what they have
+        from tasks.tasks import schedule_prunes
 
+        schedule_prunes()
+        pre_migrate.connect(_let_a_new_file_shrink, sender=self)
         post_migrate.connect(_declare_schedules, sender=self)
+
+
+def _let_a_new_file_shrink(using: str, **_others: Any) -> None:
+    from tasks.cleanup import rewrite
+
+    if connections[using].vendor == "sqlite" and not connections[using].introspection.table_names():
+        rewrite(connections[using])
 
 
 def _declare_schedules(**kwargs: object) -> None:

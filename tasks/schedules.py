@@ -18,12 +18,13 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
+from django_tasks import base
 from django_tasks.exceptions import InvalidTaskError
 
 from tasks.functions import MAX_PATH_LENGTH, TaskFunction, stored_arguments
 from tasks.recurrence import recurrence
 
-F = TypeVar("F", bound=TaskFunction[Any, Any])
+F = TypeVar("F", bound=base.Task[Any, Any])
 
 MISFIRE = ("once", "all", "none")
 OVERLAP = ("skip", "allow", "queue")

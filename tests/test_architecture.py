@@ -23,6 +23,7 @@ LEVELS = {
     "tasks.models.tasks": 1,
     "tasks.functions": 1,
     "tasks.statements": 1,
+    "tasks.retention": 1,
     "tasks.leases": 2,
     "tasks.rescue": 3,
     "tasks.holding": 3,
@@ -48,18 +49,20 @@ LEVELS = {
     "tasks.wakeup": 3,
     "tasks.broker": 4,
     "tasks.cluster": 4,
+    "tasks.tasks": 4,
     "tasks.admin": 5,
     "tasks.admin.schedule_form": 5,
     "tasks.admin.schedules": 5,
     "tasks.admin.ticks": 5,
     "tasks.admin.tasks": 5,
+    "tasks.admin.retention": 5,
     "tasks.apps": 5,
     "tasks.checks": 5,
     "tasks.urls": 5,
     "tasks.views": 5,
     "tasks.management": 5,
 }
-FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.schedules", "tasks.signals"}
+FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.retention", "tasks.schedules", "tasks.signals"}
 
 
 def files() -> list[Path]:
@@ -171,6 +174,7 @@ def test_an_import_against_the_rules_is_found(importer, code):
         ("tasks.admin", "from tasks.leases import claim"),
         ("accounts.tasks", "from tasks.backoff import exponential"),
         ("accounts.tasks", "from tasks.exceptions import Discard"),
+        ("accounts.tasks", "from tasks.retention import retain"),
         ("accounts.views", "from django_tasks import task"),
         ("examples.tasks", "from tasks.exceptions import Retry"),
         ("config.urls", "from config.context import site"),

@@ -118,6 +118,16 @@ WRONG = [
         "10 MB",
         "TASKS_MAX_PAYLOAD is '10 MB'. Allowed: a whole number from 1024 to 67108864.",
     ),
+    (
+        "RETENTION_UNVERIFIED_ACCOUNTS",
+        "86400",  # the link in the last mail still verifies the address
+        "RETENTION_UNVERIFIED_ACCOUNTS is '86400'. Allowed: a number of seconds from 259200 to 315360000.",
+    ),
+    (
+        "RETENTION_ADMIN_LOG",
+        "0",
+        "RETENTION_ADMIN_LOG is '0'. Allowed: a number of seconds from 86400 to 315360000.",
+    ),
     ("TASKS_QUEUES", " , ", "TASKS_QUEUES is ','. Allowed: values separated by commas, at least one."),
     (
         "TASKS_QUEUES",

@@ -14,9 +14,19 @@ and `.cancel` below are the operator's. Each is one compare-and-set: the state i
 
 from tasks.models.clusters import SILENCE, Cluster, Queue
 from tasks.models.schedules import Schedule, Tick
-from tasks.models.tasks import FINISHED, NOT_LEASED, UNFINISHED, FailedTask, Task, TaskError, TaskQuerySet, given_up
+from tasks.models.tasks import (
+    FINISHED,
+    NOT_LEASED,
+    UNFINISHED,
+    FailedTask,
+    Retention,
+    Task,
+    TaskError,
+    TaskQuerySet,
+    given_up,
+)
 
 __all__ = [
-    "FINISHED", "NOT_LEASED", "SILENCE", "UNFINISHED", "Cluster", "FailedTask", "Queue", "Schedule", "Task",
-    "TaskError", "TaskQuerySet", "Tick", "given_up",
+    "FINISHED", "NOT_LEASED", "SILENCE", "UNFINISHED", "Cluster", "FailedTask", "Queue", "Retention", "Schedule",
+    "Task", "TaskError", "TaskQuerySet", "Tick", "given_up",
 ]  # fmt: skip

@@ -171,6 +171,9 @@ class Task(models.Model):
                 fields=["schedule", "finished_at"], name="tasks_task_scheduled", condition=Q(schedule__isnull=False)
             ),
             models.Index(fields=["expires_at"], name="tasks_task_expires", condition=Q(expires_at__isnull=False)),
+            models.Index(  # the last run for each table
+                fields=["idempotency_key", "-id"], name="tasks_task_prunes", condition=Q(task_path="tasks.tasks.prune")
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -239,3 +242,13 @@ class FailedTask(Task):
     class Meta:
         proxy = True
         default_permissions = ()
+
+
+class Retention(Task):
+    """The page of all tables in the administration, see `tasks.admin.retention`. It has no rows."""
+
+    class Meta:
+        proxy = True
+        default_permissions = ()
+        permissions = [("prune_retention", "Can prune a table")]
+        verbose_name = verbose_name_plural = _("retention")

@@ -69,16 +69,22 @@ def fill(count: int, first: int = 0, **options: Any) -> None:
     function.enqueue_many([(number,) for number in range(first, first + count)])  # type: ignore[attr-defined]  # ours
 
 
-def copies(row: Task, count: int, first: int = 0) -> None:
-    """Insert the row so many times by SQL, for numbers at which the public interface would take long."""
+def copies(row: Task, count: int, first: int = 0, spread: str = "") -> None:
+    """Insert the row so many times by SQL, for numbers at which the public interface would take long.
+
+    `spread`: the name of a time that is a millisecond earlier in each row than in the one before.
+    """
     row.save()
     columns = [str(column.column) for column in Task._meta.local_concrete_fields if not column.primary_key]
     if connection.vendor == "sqlite":
         numbers = "WITH RECURSIVE s(n) AS (SELECT %s UNION ALL SELECT n + 1 FROM s WHERE n + 1 < %s)"
         source, argument = "s", "'[' || s.n || ']'"
+        earlier = f"strftime('%%Y-%%m-%%d %%H:%%M:%%f', {spread}, '-' || (s.n / 1000.0) || ' seconds')"
     else:
         numbers, source, argument = "", "generate_series(%s, %s - 1) AS s(n)", "jsonb_build_array(s.n)"
-    values = [argument if column == "args" else f"tasks_task.{column}" for column in columns]
+        earlier = f"{spread} - s.n * interval '1 millisecond'"
+    changed = {"args": argument} | ({spread: earlier} if spread else {})
+    values = [changed.get(column, f"tasks_task.{column}") for column in columns]
     for start in range(first, first + count, CHUNK):
         _execute(
             f"{numbers} INSERT INTO tasks_task ({', '.join(columns)}) "
@@ -177,6 +183,15 @@ class Troubles:
             self.read[name] = len(text)
             found += [line for line in new if any(word in line for word in ("ERROR", "CRITICAL", "FATAL:", "PANIC:"))]
         return found
+
+
+def size() -> int:
+    """Return how many bytes the database takes."""
+    if connection.vendor == "sqlite":
+        return _file().stat().st_size
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_database_size(current_database())")
+        return int(cursor.fetchone()[0])
 
 
 def _execute(sql: str, params: Sequence[Any] | None = None) -> None:

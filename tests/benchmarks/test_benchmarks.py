@@ -106,11 +106,12 @@ def test_a_measure_that_is_not_known_is_refused_with_those_that_are(capsys):
 def test_a_run_gives_figures_and_leaves_lines_of_json():
     file = report.DIRECTORY / "own.jsonl"
     already = len(file.read_text().splitlines()) if file.exists() else 0
-    measures = ["drain", "pickup", "enqueue", "bulk", "signup"]
+    measures = ["drain", "pickup", "enqueue", "bulk", "signup", "prune"]
     command = [sys.executable, "-m", "tests.benchmarks", *measures, "--quick", "--database", "SQLite"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for figure in ("drain | tasks/s", "pickup | 300/s: p99 ms", "enqueue | ratio", "bulk | ratio", "signup | ratio"):
+    figures = ["drain | tasks/s", "pickup | 300/s: p99 ms", "enqueue | ratio", "bulk | ratio", "signup | ratio"]
+    for figure in [*figures, "prune | longest statement ms"]:
         assert f"| {figure} | " in done.stdout
     rows = [json.loads(line) for line in file.read_text().splitlines()[already:]]
     assert [row["measure"] for row in rows] == measures

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+from django.contrib.sessions.models import Session
+from django.utils import timezone
 from selenium.webdriver.common.by import By
 
 from accounts.models import User
 from tasks.models import Task
+from tasks.tasks import prune
 from tests.conftest import PASSWORD
 from tests.processes import until
 from tests.work import tasks as work
@@ -94,3 +99,22 @@ def test_an_operator_reads_why_a_task_failed_retries_it_and_it_succeeds(site, br
     assert (task.return_value, task.attempts) == ("here it is", 4)
     browser.get(f"{site.url}/admin/tasks/task/{task.pk}/change/")
     assert browser.says("here it is")
+
+
+def test_an_operator_prunes_a_table_and_reads_how_it_went(site, browser, operator):
+    ended = timezone.now() - timedelta(seconds=1)
+    Session.objects.bulk_create(
+        Session(session_key=f"{number:032}", session_data="", expire_date=ended) for number in range(3)
+    )
+    browser.get(f"{site.url}/admin/tasks/retention/")
+    browser.fill(username=operator.email, password=PASSWORD)
+    browser.press("Log in")
+    assert browser.says("Every table that grows.")
+    browser.find_element(By.CSS_SELECTOR, "button[name=table][value=sessions]").click()
+    assert browser.says("prunes this table: sessions.")
+    until(lambda: Task.objects.filter(task_path=prune.module_path, status="SUCCESSFUL").exists(), 20, "it is pruned")
+    browser.refresh()
+    assert browser.says("pruned: 3")
+    assert not Session.objects.filter(expire_date__lte=ended).exists()
+    browser.set_window_size(400, 800)
+    assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
