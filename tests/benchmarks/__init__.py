@@ -5,6 +5,7 @@ throughput   drain, flat, scaling
 latency      pickup
 calls        enqueue, bulk, signup: what the caller waits for
 idle         idle
+schedules    schedules
 pruning      prune
 profile      profile: where the time goes, by process
 stage        what they share: an empty database, clusters, rows, waiting

@@ -16,6 +16,7 @@ MEASURES = {
     "bulk": "enqueue_many of 10,000 tasks",
     "signup": "a signup with and without its task",
     "flat": "rate and pickup beside 100,000 rows in the way; with --large also beside millions, and by kind",
+    "schedules": "how late due times are settled, and what 10,000 schedules cost that are not due",
     "scaling": "two clusters of two workers beside one of four; PostgreSQL only",
     "prune": "expired tasks, with signups going on beside it; --rows, with --large 5,000,000; only if it is named",
     "profile": "where the time of a drain goes, by process, with py-spy; only if it is named",

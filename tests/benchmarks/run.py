@@ -15,7 +15,7 @@ django.setup()
 
 from django.db import connection  # noqa: E402 - after django.setup()
 
-from tests.benchmarks import calls, idle, latency, machine, profile, pruning, stage, throughput  # noqa: E402 - after django.setup()
+from tests.benchmarks import calls, idle, latency, machine, profile, pruning, schedules, stage, throughput  # noqa: E402 - after django.setup()
 from tests.benchmarks.options import Figures, Options, parse  # noqa: E402 - after django.setup()
 
 MEASURES: dict[str, Callable[[Options], Iterator[Figures]]] = {
@@ -27,6 +27,7 @@ MEASURES: dict[str, Callable[[Options], Iterator[Figures]]] = {
     "signup": calls.signup,
     "flat": throughput.flat,
     "scaling": throughput.scaling,
+    "schedules": schedules.schedules,
     "prune": pruning.prune,
     "profile": profile.profile,
 }

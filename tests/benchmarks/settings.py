@@ -4,3 +4,4 @@ from tests.settings import *  # noqa: F403 - all of it
 from tests.settings import INSTALLED_APPS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "tests.benchmarks"]
+TASKS_SCHEDULES = True
