@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import transaction
 from django.utils.dateparse import parse_datetime
 from django_tasks.exceptions import InvalidTaskError
 
@@ -119,8 +119,7 @@ def _add(declaration: Declaration, now: datetime) -> None:
         args=declaration.args, kwargs=declaration.kwargs, **declaration.policy, **_times(declaration.times),
     )  # fmt: skip
     row.due_at = row.recurrence.after(now)
-    with suppress(IntegrityError), transaction.atomic():
-        row.save()
+    Schedule.objects.bulk_create([row], ignore_conflicts=True)
 
 
 def _changes(row: Schedule, declaration: Declaration) -> dict[str, Any]:
