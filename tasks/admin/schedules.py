@@ -23,7 +23,7 @@ from django_tasks.exceptions import InvalidTaskError
 
 from tasks import timetable
 from tasks.admin.schedule_form import MADE_BY_HAND, POLICY, TIMES, PauseForm, ScheduleForm
-from tasks.admin.tasks import call_text
+from tasks.admin.tasks import CheckedSelection, call_text
 from tasks.admin.ticks import local_time, outcome_of, task_of
 from tasks.models import Schedule, Tick
 
@@ -63,7 +63,7 @@ class StateFilter(admin.SimpleListFilter):
 
 
 @admin.register(Schedule)
-class ScheduleAdmin(admin.ModelAdmin[Schedule]):
+class ScheduleAdmin(CheckedSelection):
     """All schedules."""
 
     form = ScheduleForm

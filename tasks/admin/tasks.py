@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from datetime import timedelta
 from itertools import pairwise
@@ -11,6 +12,7 @@ from typing import Any
 import django_q.admin  # registers what is unregistered below
 import django_q.models
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
@@ -32,7 +34,19 @@ for model in (django_q.models.Failure, django_q.models.Success, django_q.models.
     admin.site.unregister(model)
 
 
-class ReadOnly(admin.ModelAdmin[Any]):
+class CheckedSelection(admin.ModelAdmin[Any]):
+    """Actions on rows that were selected, and on nothing that no row can be."""
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
+        """Refuse ids that are none; Django would fail at them."""
+        selected = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if all(re.fullmatch("[0-9]{1,18}", pk, re.ASCII) for pk in selected):
+            return super().response_action(request, queryset, *args)
+        self.message_user(request, _("What was selected does not exist. Select rows of the list."), messages.ERROR)
+        return None
+
+
+class ReadOnly(CheckedSelection):
     """Rows that the engine writes and people read."""
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:

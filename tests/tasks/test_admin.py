@@ -95,6 +95,19 @@ def test_a_task_in_any_state_has_a_page_and_a_line(operator_client, build):
     assert task.status in page
 
 
+@pytest.mark.parametrize("forged", ["x", "-1", "1_0", "٣", "9" * 30, ""])
+@pytest.mark.parametrize(
+    ("url", "action"), [(TASKS, "retry"), (FAILED, "discard"), ("/admin/tasks/schedule/", "pause")]
+)
+def test_ids_that_no_row_can_have_are_refused(forged, url, action, operator_client):
+    task = rows.failed()
+    before = rows.state(task)
+    data = {"action": action, "_selected_action": [task.pk, forged], "index": 0}
+    says = "What was selected does not exist. Select rows of the list."
+    assert says in text_of(operator_client.post(url, data, follow=True))
+    assert rows.state(task) == before
+
+
 def test_empty_lists_have_pages(operator_client):
     for url in (TASKS, FAILED, "/admin/", "/admin/tasks/"):
         assert operator_client.get(url).status_code == 200
