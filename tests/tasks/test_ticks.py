@@ -140,6 +140,17 @@ def test_a_long_downtime_of_a_quick_schedule_is_settled_within_the_budget():
     assert schedule.ticks.latest("due_at").outcome == "ran"
 
 
+def test_a_call_ends_when_its_time_is_over_and_the_next_one_goes_on(monkeypatch):
+    first, second = rows.schedule(due_at=NOON, name="first"), rows.schedule(due_at=NOON, name="second")
+    clock = iter([0.0, 0.1, 0.2, ticks.BUDGET + 0.3])
+    with monkeypatch.context() as slow:
+        slow.setattr(ticks.time, "monotonic", lambda: next(clock))
+        assert ticks.fire(JUST_AFTER) is True
+    assert (len(ticks_of(first)), len(ticks_of(second))) == (1, 0)
+    assert ticks.fire(JUST_AFTER) is False
+    assert len(ticks_of(second)) == 1
+
+
 # pauses --------------------------------------------------------------------------------------------------------------
 
 
