@@ -16,7 +16,7 @@ def check_other_schedules(databases: Sequence[str] | None = None, **kwargs: Any)
     table = DjangoQSchedule._meta.db_table
     if "default" not in (databases or ()) or table not in connections["default"].introspection.table_names():
         return []
-    functions = sorted(DjangoQSchedule.objects.values_list("func", flat=True).distinct())
+    functions = sorted(DjangoQSchedule.objects.values_list("func", flat=True).order_by().distinct())
     if not functions:
         return []
     return [

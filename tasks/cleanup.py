@@ -125,7 +125,7 @@ def prune_tasks() -> int:
 def delete_tasks(tasks: QuerySet[Task]) -> int:
     """Delete tasks with their errors, and count them in their queues' rows; return how many there were."""
     rows = list(tasks.order_by().values_list("pk", "queue_name", "status"))
-    for (name, status), count in Counter((queue, status) for _pk, queue, status in rows).items():
+    for (name, status), count in sorted(Counter((queue, status) for _pk, queue, status in rows).items()):
         column = "pruned_successful" if status == TaskResultStatus.SUCCESSFUL else "pruned_failed"
         Queue.objects.get_or_create(name=name)
         Queue.objects.filter(name=name).update(**{column: F(column) + count})

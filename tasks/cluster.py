@@ -90,6 +90,8 @@ class Cluster(django_q_cluster.Cluster):
         rescue.heartbeat(self.row)
         if settings.TASKS_SCHEDULES:
             timetable.declare()
+        else:
+            logger.info("cluster %s leaves schedules alone: TASKS_SCHEDULES=0", self.row)
         logger.info("cluster %s started: %s workers, queues %s", self.row, self.workers, ", ".join(self.row.queues))
         while True:
             connections.close_all()

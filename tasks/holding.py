@@ -11,9 +11,11 @@ line again once a cluster has its function.
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
-from django.db.models import Exists, OuterRef
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
@@ -38,25 +40,29 @@ def known_functions() -> set[str]:
 
 def hold_unknown(queues: Iterable[str], known: set[str]) -> int:
     """Hold tasks of these queues, at the heads of their lines, that are none of the known; return how many."""
-    held, deadline = 0, time.monotonic() + BUDGET
     if not known:
         return 0
-    while ids := statements.unknown(BATCH, OVERDUE, queues, known):
-        in_line = Task.objects.waiting().filter(pk__in=ids[:BATCH], held_at__isnull=True)
-        held += in_line.update(held_at=Now())
-        if time.monotonic() > deadline:
-            break
-    return held
+    waiting = Task.objects.waiting().filter(held_at__isnull=True)
+    return _update(lambda: waiting.filter(pk__in=statements.unknown(BATCH, OVERDUE, queues, known)[:BATCH]), Now())
 
 
 def let_go(known: Collection[str]) -> int:
     """Put held tasks of these functions, whose turn it is, into their lines, the oldest first; return how many."""
-    free, deadline = 0, time.monotonic() + BUDGET
-    earlier = Task.objects.filter(schedule=OuterRef("schedule"), finished_at__isnull=True, pk__lt=OuterRef("pk"))
+    unfinished = Task.objects.filter(schedule=OuterRef("schedule"), finished_at__isnull=True).exclude(pk=OuterRef("pk"))
+    earlier = unfinished.filter(Q(held_at__isnull=True) | Q(pk__lt=OuterRef("pk")))
+    one_by_one = Schedule.objects.filter(pk=OuterRef("schedule")).exclude(overlap=Schedule.Overlap.ALLOW)
     held = Task.objects.filter(held_at__isnull=False, task_path__in=known, status=TaskResultStatus.READY)
-    held = held.exclude(Exists(earlier), schedule__overlap=Schedule.Overlap.QUEUE)
-    while ids := list(held.order_by("pk").values_list("pk", flat=True)[:BATCH]):
-        free += held.filter(pk__in=ids).update(held_at=None)
-        if time.monotonic() > deadline:
-            break
-    return free
+    in_turn = held.exclude(Exists(earlier) & Exists(one_by_one))
+    return _update(lambda: in_turn.order_by("pk"), None)
+
+
+def _update(rows: Callable[[], QuerySet[Task]], held_at: Any) -> int:
+    """Give rows this `held_at`, batch by batch, for BUDGET seconds; wait for nobody's lock. Return how many."""
+    count, deadline = 0, time.monotonic() + BUDGET
+    while True:
+        with transaction.atomic():
+            locked = rows().select_for_update(skip_locked=True, of=("self",))
+            ids = list(locked.values_list("pk", flat=True)[:BATCH])
+            count += Task.objects.filter(pk__in=ids).update(held_at=held_at) if ids else 0
+        if not ids or time.monotonic() > deadline:
+            return count

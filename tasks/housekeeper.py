@@ -36,6 +36,9 @@ CANCEL_EVERY = 1.0
 LOOK = 1.0
 """Seconds between two looks for schedules that are due, if none is due earlier: one may have been changed."""
 
+TURN = 0.1
+"""Seconds between two looks whether it is the turn of a task that is to run after an earlier one of its schedule."""
+
 CLOCK_MAY_DRIFT = 1.0
 """Seconds by which two beats may differ by the database's clock and by this host's, before it counts as a step."""
 
@@ -69,10 +72,12 @@ class Housekeeper:
                     self.rescue_own()
                 if time.monotonic() >= self.cancel_due:
                     self.cancel()
-                if time.monotonic() >= self.tick_due:
-                    self.tick()
                 if is_time_to_beat:
                     self.beat()
+                    self.in_peace(self.look_after_tasks_and_schedules)
+                if time.monotonic() >= self.tick_due:
+                    self.tick_due = time.monotonic() + LOOK
+                    self.in_peace(self.tick)
                 self.outage.is_over()
             except DatabaseError as error:
                 connections.close_all()
@@ -120,28 +125,41 @@ class Housekeeper:
         leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
         if time.monotonic() >= self.patient_until:
             self.say_rescued(rescue.rescue_dead_clusters())
-        self.look_after_tasks_and_schedules()
+
+    def in_peace(self, act: Callable[[], None]) -> None:
+        """Do what must not keep this process from its heartbeat, whatever it raises."""
+        try:
+            act()
+        except Exception as error:
+            if ticks.is_outage(error):
+                raise
+            logger.exception("the housekeeper could not %s; it goes on", act.__name__.replace("_", " "))
 
     def tick(self) -> None:
         """Settle what is due of the schedules, and look again at the next due time or after LOOK seconds."""
-        for _attempt in range(2):  # the second time to see what is due next
-            due_in, is_any_held = ticks.next_due()
-            if due_in is None or due_in > 0 or not settings.TASKS_SCHEDULES:
-                break
-            if ticks.fire():
-                return
+        wait = LOOK
+        due_in, is_any_held = ticks.next_due()
+        if settings.TASKS_SCHEDULES and due_in is not None:
+            if due_in <= 0:
+                wait = 0.0 if ticks.fire() else LOOK
+                due_in, is_any_held = ticks.next_due()
+            if due_in is not None and due_in > 0:  # otherwise another cluster is at it
+                wait = min(wait, due_in)
         if is_any_held:
             holding.let_go(registry)
-        wait = LOOK if due_in is None or due_in <= 0 else min(due_in, LOOK)
+            wait = min(wait, TURN)
         self.tick_due = time.monotonic() + wait
 
     def look_after_tasks_and_schedules(self) -> None:
         """Hold tasks whose function no living cluster has, and say so of schedules; mend those that can be."""
         known = holding.known_functions()
+        if count := holding.let_go(registry):
+            logger.info("%s held tasks are in line again: this cluster has their function", count)
         if count := holding.hold_unknown(self.row.queues, known):
             logger.warning("%s tasks are held: no running cluster has their function", count)
         if settings.TASKS_SCHEDULES:
-            ticks.say_what_nobody_can_run(known)
+            if count := ticks.say_what_nobody_can_run(known):
+                logger.warning("%s schedules cannot be settled: no running cluster has their function", count)
             ticks.mend()
             pings.enqueue_calls()
 

@@ -7,7 +7,9 @@ stays in the schedule's row.
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
+from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
@@ -18,6 +20,9 @@ from django_tasks import TaskResultStatus, task
 from tasks.backoff import exponential
 from tasks.exceptions import Discard
 from tasks.models import Schedule, Task
+
+BUDGET = 0.5
+"""Seconds that one look may take."""
 
 PATIENCE = 10
 """Seconds that the other side has to answer."""
@@ -36,6 +41,8 @@ def call(schedule_id: int) -> int:
     except HTTPError as error:
         error.close()
         raise
+    except (ValueError, HTTPException):  # whose texts repeat parts of it
+        raise Discard("The address of the schedule cannot be called.") from None
     return status
 
 
@@ -45,14 +52,16 @@ def enqueue_calls() -> int:
     latest = Subquery(success.order_by("-finished_at").values("finished_at")[:1])
     with_address = Schedule.objects.in_service().exclude(ping_url="").annotate(success_at=latest)
     is_new = Q(pinged_at__isnull=True) | Q(success_at__gt=F("pinged_at"))
-    count = 0
-    for pk, before, success_at in with_address.filter(is_new, success_at__isnull=False).values_list(
-        "pk", "pinged_at", "success_at"
-    ):
+    found = with_address.filter(is_new, success_at__isnull=False).values_list("pk", "pinged_at", "success_at")
+    count, deadline = 0, time.monotonic() + BUDGET
+    for pk, before, success_at in found:
         if before is not None and success_at <= before:  # to SQLite, a time with zeros is later than one without
             continue
-        with transaction.atomic():  # another cluster may have been faster
-            if Schedule.objects.filter(pk=pk, pinged_at=before).update(pinged_at=success_at):
+        with transaction.atomic():
+            if Schedule.objects.select_for_update(skip_locked=True).filter(pk=pk, pinged_at=before).exists():
+                Schedule.objects.filter(pk=pk).update(pinged_at=success_at)
                 call.enqueue(pk)
                 count += 1
+        if time.monotonic() > deadline:  # the rest is for the next round
+            break
     return count

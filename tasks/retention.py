@@ -126,8 +126,11 @@ def pruned_tables() -> list[Table]:
 
 
 def in_words(duration: timedelta) -> str:
-    """Return a duration in days, if it is some, or in hours."""
-    if duration >= timedelta(days=1):
+    """Return a duration in days, if these are whole, in hours, or in minutes below one."""
+    if duration < timedelta(hours=1):
+        minutes = round(duration / timedelta(minutes=1))
+        return ngettext("%(count)d minute", "%(count)d minutes", minutes) % {"count": minutes}
+    if duration >= timedelta(days=10) or not duration % timedelta(days=1):
         days = round(duration / timedelta(days=1))
         return ngettext("%(count)d day", "%(count)d days", days) % {"count": days}
     hours = round(duration / timedelta(hours=1), 1)

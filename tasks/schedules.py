@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from django.core.exceptions import ValidationError
 from django.core.validators import URLValidator
@@ -133,5 +134,8 @@ def check_address(url: str) -> None:
     """Raise ValueError for what is no address of the web; it may hold a secret and is not repeated."""
     try:
         URLValidator(schemes=["http", "https"])(url)
-    except ValidationError:
-        raise ValueError("its ping_url is no address; allowed: http:// or https:// with a host.") from None
+        is_fine = url.isascii() and url.isprintable() and urlsplit(url).username is None
+    except (ValidationError, ValueError):
+        is_fine = False
+    if not is_fine:
+        raise ValueError("its ping_url is no address; allowed: http:// or https:// with a host and no user.")

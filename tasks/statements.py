@@ -117,7 +117,7 @@ _UNKNOWN_SQLITE = """
 
 _NEXT_DUE = """
     SELECT (SELECT {seconds_until} FROM tasks_schedule WHERE retired_at IS NULL AND problem = ''),
-        EXISTS (SELECT 1 FROM tasks_task WHERE held_at IS NOT NULL)"""
+        EXISTS (SELECT 1 FROM tasks_task WHERE held_at IS NOT NULL AND schedule_id IS NOT NULL)"""
 
 _START = """
     UPDATE tasks_task
@@ -182,7 +182,7 @@ def now() -> datetime:
 
 
 def next_due() -> tuple[float | None, bool]:
-    """Return in how many seconds the next schedule is due, None if there is none, and whether any task is held."""
+    """Return in how many seconds the next schedule is due, None if there is none; and whether a task of one is held."""
     ((due_in, is_held),) = _compiled(_NEXT_DUE).run([])
     return due_in, bool(is_held)
 

@@ -1,14 +1,14 @@
 """What changes a schedule: the code, by what it declares, and an operator.
 
-Each move locks the row and first settles the due times that have passed, so none is lost or judged by a rule, or by a
-pause, that came after it.
+Each move first settles the due times that have passed, block by block, so none is lost or judged by a rule, or by a
+pause, that came after it; then it locks the row and changes it.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -28,18 +28,14 @@ NO_PAUSE: dict[str, Any] = {"paused_at": None, "paused_until": None, "paused_by"
 def declare() -> None:
     """Make the rows of declared schedules what the code says, but for times that somebody has overridden.
 
-    Those that the code no longer declares are retired. Does nothing more the second time.
+    Those that the code no longer declares are retired. Does nothing more the second time. One that cannot be what the
+    code says is logged, and does not keep the others from it.
     """
-    with transaction.atomic():
-        rows = {row.name: row for row in Schedule.objects.select_for_update().filter(name__in=declared)}
-        now = statements.now()
-        for name, declaration in declared.items():
-            if name not in rows:
-                _add(declaration, now)
-            elif changes := _changes(rows[name], declaration):
-                _change(rows[name], now, **changes)
-        gone = Schedule.objects.in_service().filter(declared__isnull=False).exclude(name__in=declared)
-        for schedule in gone.select_for_update():
+    for name, declaration in sorted(declared.items()):
+        with _isolated(name):
+            _declare(declaration)
+    for schedule in Schedule.objects.in_service().filter(declared__isnull=False).exclude(name__in=declared):
+        with _isolated(schedule.name):
             retire(schedule)
             logger.info("the schedule %s is retired: the code does not declare it any more", schedule)
 
@@ -63,7 +59,11 @@ def run_now(schedule: Schedule, by: str) -> Tick:
     Raises ValueError, TypeError or InvalidTaskError if its task cannot be enqueued.
     """
     with _locked(schedule) as (row, now):
-        at = now if now.microsecond else now + timedelta(milliseconds=1)  # due times are whole seconds
+        if row.retired_at is not None:
+            raise InvalidTaskError("It is out of service. Put it into service first.")
+        at = now
+        while not at.microsecond or row.ticks.filter(due_at=at).exists():  # due times are whole seconds
+            at += timedelta(milliseconds=1)
         tick = ticks.run(row, at, requested_by=by[:255])
         if tick.outcome == Tick.Outcome.RAN:
             tick.save()
@@ -94,7 +94,6 @@ def follow_the_code(schedule: Schedule) -> None:
 def retire(schedule: Schedule) -> None:
     """Take it out of service. It stays visible, with its ticks."""
     with _locked(schedule) as (row, now):
-        _settle(row, now)
         Schedule.objects.filter(pk=row.pk).update(retired_at=now, due_at=None, problem="")
 
 
@@ -106,14 +105,64 @@ def take_back(schedule: Schedule) -> None:
 
 @contextmanager
 def _locked(schedule: Schedule) -> Iterator[tuple[Schedule, datetime]]:
-    """Give the row as it is now, locked, and the time; afterwards, make the caller's object the same."""
+    """Settle what has passed; then give the row as it is now, locked, and the time. What the caller has follows."""
+    while _settle(schedule):
+        pass
     with transaction.atomic():
-        yield Schedule.objects.select_for_update().get(pk=schedule.pk), statements.now()
+        row, now = _lock(schedule)
+        _settle_or_skip(row, now)
+        yield row, now
         schedule.refresh_from_db()
 
 
-def _add(declaration: Declaration, now: datetime) -> None:
+def _lock(schedule: Schedule) -> tuple[Schedule, datetime]:
+    return Schedule.objects.select_for_update().get(pk=schedule.pk), statements.now()
+
+
+def _settle(schedule: Schedule) -> bool:
+    """Settle some of what has passed, in a transaction of its own; return whether more is left."""
+    with transaction.atomic():
+        return _settle_or_skip(*_lock(schedule))
+
+
+def _settle_or_skip(row: Schedule, now: datetime) -> bool:
+    """Settle some of what has passed; if its task cannot be enqueued, none of it ran. Return whether more is left."""
+    if row.retired_at is not None:
+        return False
+    for is_wanted in (True, False):
+        try:
+            with transaction.atomic():
+                return ticks.settle(row, now, is_wanted=is_wanted)
+        except Exception as error:  # whatever it is, an operator has to be able to pause or change it
+            if ticks.is_outage(error):
+                raise
+    return False
+
+
+@contextmanager
+def _isolated(name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if ticks.is_outage(error):
+            raise
+        logger.exception("the schedule %s cannot be what the code says", name)
+
+
+def _declare(declaration: Declaration) -> None:
+    row = Schedule.objects.filter(name=declaration.name).first()
+    if row is None:
+        _add(declaration)
+    elif row.declared is None:
+        logger.error("a schedule made by hand is called %s, as one in the code: give it another name", row)
+    elif _changes(row, declaration):
+        with _locked(row) as (locked, now):
+            _change(locked, now, **_changes(locked, declaration))
+
+
+def _add(declaration: Declaration) -> None:
     """Make its row, unless another process was faster."""
+    now = statements.now()
     row = Schedule(
         name=declaration.name, task_path=declaration.task_path, declared=declaration.times, created_at=now,
         args=declaration.args, kwargs=declaration.kwargs, **declaration.policy, **_times(declaration.times),
@@ -134,23 +183,18 @@ def _changes(row: Schedule, declaration: Declaration) -> dict[str, Any]:
 
 
 def _change(row: Schedule, now: datetime, **changes: Any) -> None:
-    """Settle what has passed by the old rule, then follow the new one from now on."""
-    if row.retired_at is None:
-        _settle(row, now)
+    """Follow other columns from now on; raise ValueError for times that are none, if they are new."""
     for name, value in changes.items():
         setattr(row, name, value)
-    row.due_at = row.recurrence.after(now)
-    row.problem = ""
+    row.problem, row.due_at = "", None
+    if row.retired_at is None:
+        try:
+            row.due_at = row.recurrence.after(now)
+        except ValueError as error:
+            if row.times.keys() & changes.keys():
+                raise
+            row.problem = f"ValueError: {error}"
     row.save()
-
-
-def _settle(row: Schedule, now: datetime) -> None:
-    """Settle all that has passed; if its task cannot be enqueued, none of it ran."""
-    for is_wanted in (True, False):
-        with suppress(ValueError, TypeError, InvalidTaskError), transaction.atomic():
-            while ticks.settle(row, now, is_wanted=is_wanted):
-                pass
-            return
 
 
 def _times(says: dict[str, Any]) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import URLPattern, path
+from django.urls import URLPattern, path, reverse
 from django.utils.formats import number_format
+from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 
@@ -91,7 +92,8 @@ class RetentionAdmin(admin.ModelAdmin[Any]):
             raise Http404
         task_id = prune.enqueue(name).id
         self.log_change(request, Task.objects.get(pk=task_id), _("Enqueued by hand."))
-        text = _("Task #%(id)s prunes this table: %(table)s.") % {"id": task_id, "table": table.title}
+        link = format_html('<a href="{}">#{}</a>', reverse("admin:tasks_task_change", args=[task_id]), task_id)
+        text = format_html(_("Task {task} prunes this table: {table}."), task=link, table=table.title)
         self.message_user(request, text, messages.SUCCESS)
 
 

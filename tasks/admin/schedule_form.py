@@ -81,8 +81,19 @@ class PauseForm(forms.Form):
     until = forms.DateTimeField(
         label=_("Until"),
         required=False,
-        help_text=_("Such as 2030-12-31 08:00. Empty: until somebody resumes it."),
     )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        said = _("Such as 2030-12-31 08:00, time zone %(zone)s. Empty: until somebody resumes it.")
+        self.fields["until"].help_text = said % {"zone": timezone.get_current_timezone_name()}
+
+    def clean_reason(self) -> str:
+        """Refuse characters that would disturb a list."""
+        reason: str = self.cleaned_data["reason"]
+        if not reason.isprintable():
+            raise forms.ValidationError(_("Use printable characters only, in one line."))
+        return reason
 
     def clean_until(self) -> datetime | None:
         """Refuse a time that is over."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.contrib import admin, messages
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.db.models import OuterRef, QuerySet, Subquery
 from django.db.models.functions import JSONObject
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -24,11 +25,15 @@ from django_tasks.exceptions import InvalidTaskError
 from tasks import timetable
 from tasks.admin.schedule_form import MADE_BY_HAND, POLICY, TIMES, PauseForm, ScheduleForm
 from tasks.admin.tasks import CheckedSelection, call_text
-from tasks.admin.ticks import local_time, outcome_of, task_of
+from tasks.admin.ticks import local_time, outcome_of, task_of, with_their_tasks
+from tasks.functions import registry
 from tasks.models import Schedule, Tick
 
 TICKS = 20
 """Ticks on the page of a schedule."""
+
+AT_ONCE = 500
+"""Schedules that one request runs or pauses; Django takes at most 1,000 fields of a form."""
 
 HEADINGS = (_("due"), _("outcome"), _("task"))
 
@@ -56,7 +61,7 @@ class StateFilter(admin.SimpleListFilter):
             case "trouble":
                 return queryset.filter(retired_at__isnull=True).exclude(problem="")
             case "paused":
-                return queryset.filter(paused_at__isnull=False)
+                return queryset.filter(pk__in=Schedule.objects.paused())
             case "retired":
                 return queryset.filter(retired_at__isnull=False)
         return queryset
@@ -84,7 +89,7 @@ class ScheduleAdmin(CheckedSelection):
         """What a person may set, and below it what became of it."""
         if obj is None:
             return [(None, {"fields": MADE_BY_HAND}), (_("When"), {"fields": TIMES}), (_("How"), {"fields": POLICY})]
-        by_hand = obj.declared is None and self.has_change_permission(request, obj)
+        by_hand = obj.declared is None and self.has_change_permission(request, obj) and may_see_arguments(request, obj)
         what = MADE_BY_HAND if by_hand else ("name", "task_path", "arguments")
         times = TIMES if obj.declared is None else (*TIMES, "code_says")
         return [
@@ -97,7 +102,9 @@ class ScheduleAdmin(CheckedSelection):
     def get_readonly_fields(self, request: HttpRequest, obj: Schedule | None = None) -> Any:
         """Of what the code declares only the times can be overridden."""
         shown = ("state", "next_times", "ticks_", "arguments", "code_says")
-        return shown if obj is None or obj.declared is None else (*shown, "name", "task_path", *POLICY)
+        if obj is None or (obj.declared is None and may_see_arguments(request, obj)):
+            return shown
+        return (*shown, "name", "task_path", "args", "kwargs", *(POLICY if obj.declared is not None else ()))
 
     def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
         """Return the row with the arguments as this user may see them."""
@@ -116,7 +123,7 @@ class ScheduleAdmin(CheckedSelection):
 
     def actions_for(self, request: HttpRequest, schedule: Schedule) -> list[tuple[str, Any]]:
         """Return name and label of what this user can do with this one now."""
-        is_retired, is_paused = schedule.retired_at is not None, schedule.paused_at is not None
+        is_retired, is_paused = schedule.retired_at is not None, schedule.is_paused(timezone.now())
         is_possible = {
             "run": not is_retired,
             "pause": not is_retired and not is_paused,
@@ -171,7 +178,8 @@ class ScheduleAdmin(CheckedSelection):
     @admin.display(description=_("next"), ordering="due_at")
     def due_(self, schedule: Schedule) -> str:
         """Its next due time, on the clock of its zone."""
-        return local_time(schedule, schedule.due_at) if schedule.due_at and not schedule.problem else "–"
+        times = [] if schedule.problem else schedule.next_times(timezone.now(), 1)
+        return local_time(schedule, times[0]) if times else "–"
 
     @admin.display(description=_("latest tick"))
     def latest_tick(self, schedule: Any) -> str:
@@ -191,7 +199,7 @@ class ScheduleAdmin(CheckedSelection):
         if health == "trouble":
             return format_html('<span class="task-status task-failed">{}</span> {}', _("trouble"), schedule.problem)
         if health == "overdue":
-            return str(_("Overdue: no cluster settles its due times. Start one: manage.py qcluster"))
+            return str(_("Overdue: no cluster settles it. Start one (TASKS_SCHEDULES=1): manage.py qcluster"))
         if health == "paused":
             said = {"who": schedule.paused_by, "why": schedule.paused_reason or "–"}
             if schedule.paused_until is None:
@@ -209,7 +217,7 @@ class ScheduleAdmin(CheckedSelection):
     @admin.display(description=_("latest ticks"))
     def ticks_(self, schedule: Schedule) -> SafeString | str:
         """A table of the latest, and the way to all."""
-        ticks = list(islice(schedule.ticks.order_by("-due_at"), TICKS))
+        ticks = list(with_their_tasks(schedule.ticks.order_by("-due_at"))[:TICKS])
         if not ticks:
             return str(_("None yet."))
         rows = format_html_join(
@@ -217,7 +225,7 @@ class ScheduleAdmin(CheckedSelection):
             "<tr><td>{}</td><td>{}</td><td>{}</td></tr>",
             ((local_time(schedule, tick.due_at), outcome_of(tick), task_of(tick)) for tick in ticks),
         )
-        everything = f"{reverse('admin:tasks_tick_changelist')}?schedule__id__exact={schedule.pk}"
+        everything = f"{reverse('admin:tasks_tick_changelist')}?schedule__id__exact={schedule.pk}&o=-1"
         head = format_html('<tr><th scope="col">{}</th><th scope="col">{}</th><th scope="col">{}</th></tr>', *HEADINGS)
         return format_html('<table>{}{}</table><a href="{}">{}</a>', head, rows, everything, _("All ticks"))
 
@@ -239,6 +247,8 @@ class ScheduleAdmin(CheckedSelection):
     @admin.action(description=_("Run the selected schedules now"), permissions=["run"])
     def run(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> None:
         """Enqueue the task of each once."""
+        if self.are_too_many(request, queryset):
+            return
         for schedule in queryset:
             try:
                 tick = timetable.run_now(schedule, by=str(request.user))
@@ -256,6 +266,8 @@ class ScheduleAdmin(CheckedSelection):
     @admin.action(description=_("Pause the selected schedules"), permissions=["pause"])
     def pause(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> HttpResponse | None:
         """Ask why and until when, then skip their due times."""
+        if self.are_too_many(request, queryset):
+            return None
         form = PauseForm(request.POST if "apply" in request.POST else None)
         if not form.is_valid():
             context = {
@@ -264,11 +276,12 @@ class ScheduleAdmin(CheckedSelection):
                 "opts": self.opts,
                 "form": form,
                 "schedules": queryset,
+                "from_page": "page" in request.POST,
             }
             return TemplateResponse(request, "admin/tasks/schedule/pause.html", context)
         reason, until = form.cleaned_data["reason"], form.cleaned_data["until"]
         self._each(
-            request, queryset, _("Paused: %s") % reason,
+            request, queryset.filter(retired_at__isnull=True), _("Paused: %s") % reason,
             lambda schedule: timetable.pause(schedule, str(request.user), reason, until),
         )  # fmt: skip
         return None
@@ -296,6 +309,21 @@ class ScheduleAdmin(CheckedSelection):
         by_hand = queryset.filter(declared__isnull=True, retired_at__isnull=False)
         self._each(request, by_hand, _("Put into service again."), timetable.take_back)
 
+    def are_too_many(self, request: HttpRequest, queryset: QuerySet[Schedule]) -> bool:
+        """Say so if more are selected than one request should do."""
+        if queryset.count() <= AT_ONCE:
+            return False
+        said = {"count": AT_ONCE}
+        self.message_user(request, _("Select at most %(count)d schedules at a time.") % said, messages.ERROR)
+        return True
+
+    def response_action(self, request: HttpRequest, queryset: QuerySet[Any], *args: Any) -> Any:
+        """Go back to the page of the schedule, if that is where the button was."""
+        response = super().response_action(request, queryset, *args)
+        if "page" in request.POST and not isinstance(response, TemplateResponse):
+            return redirect("admin:tasks_schedule_change", request.POST[ACTION_CHECKBOX_NAME])
+        return response
+
     def _each(self, request: HttpRequest, schedules: Any, log: Any, act: Callable[[Schedule], None]) -> None:
         """Do it to each; keep who did it; say for how many it was possible."""
         done = 0
@@ -315,6 +343,13 @@ class ScheduleAdmin(CheckedSelection):
 
     class Media:
         css = {"all": ["tasks/admin.css"]}
+
+
+def may_see_arguments(request: HttpRequest, schedule: Schedule) -> bool:
+    """Return whether the user may see its arguments, if some are sensitive; of a function that is gone, any may be."""
+    function = registry.get(schedule.task_path)
+    has_secrets = function is None or bool(function.sensitive)
+    return not has_secrets or request.user.has_perm("tasks.view_task_arguments")
 
 
 def _zone(schedule: Schedule) -> str:

@@ -6,6 +6,7 @@ from datetime import datetime
 from zoneinfo import ZoneInfo
 
 from django.contrib import admin
+from django.db.models import Exists, OuterRef, QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
@@ -13,14 +14,15 @@ from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
 
 from tasks.admin.tasks import ReadOnly, readable
-from tasks.models import Schedule, Tick
+from tasks.models import Schedule, Task, Tick
 
 
 @admin.register(Tick)
 class TickAdmin(ReadOnly):
     """What became of all due times, the latest first."""
 
-    list_display = ("schedule", "due_at", "outcome_", "lag_", "task_", "requested_by")
+    list_display = ("schedule", "due_", "outcome_", "lag_", "task_", "requested_by")
+    fields = ("schedule", "due_", "outcome_", "lag_", "task_", "requested_by")
     list_filter = ("outcome", "reason")
     list_select_related = ("schedule",)
     ordering = ("-pk",)
@@ -29,6 +31,15 @@ class TickAdmin(ReadOnly):
     def lookup_allowed(self, lookup: str, value: str, request: HttpRequest) -> bool:
         """Let the page of a schedule link to its ticks."""
         return lookup == "schedule__id__exact" or super().lookup_allowed(lookup, value, request)
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Tick]:
+        """Return the rows with what `task_of` shows."""
+        return with_their_tasks(super().get_queryset(request))
+
+    @admin.display(description=_("due"), ordering="due_at")
+    def due_(self, tick: Tick) -> str:
+        """On the clock of the schedule."""
+        return local_time(tick.schedule, tick.due_at)
 
     @admin.display(description=_("outcome"))
     def outcome_(self, tick: Tick) -> str:
@@ -65,8 +76,15 @@ def outcome_of(tick: Tick) -> str:
     return ", ".join(parts)
 
 
+def with_their_tasks(ticks: QuerySet[Tick]) -> QuerySet[Tick]:
+    """Return ticks that know whether their task is still there: `has_task`."""
+    return ticks.annotate(has_task=Exists(Task.objects.filter(pk=OuterRef("task"))))
+
+
 def task_of(tick: Tick) -> SafeString | str:
-    """Return a link to its task."""
+    """Return a link to its task, if that was not pruned."""
     if tick.task_id is None:
         return "–"
+    if not getattr(tick, "has_task", True):
+        return str(_("#%(id)s, pruned") % {"id": tick.task_id})
     return format_html('<a href="{}">#{}</a>', reverse("admin:tasks_task_change", args=[tick.task_id]), tick.task_id)

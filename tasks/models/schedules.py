@@ -32,6 +32,10 @@ class ScheduleQuerySet(models.QuerySet["Schedule"]):
         """Return those in service whose due times are settled: nothing is wrong with them."""
         return self.filter(retired_at__isnull=True, problem="")
 
+    def paused(self) -> ScheduleQuerySet:
+        """Return those that are paused now."""
+        return self.filter(Q(paused_until__isnull=True) | Q(paused_until__gt=Now()), paused_at__isnull=False)
+
     def with_latest_tick(self) -> ScheduleQuerySet:
         """Return them with `latest_tick_id`, the id of the tick of their latest due time; None: there is none."""
         latest = Tick.objects.filter(schedule=OuterRef("pk")).order_by("-due_at").values("pk")[:1]
@@ -102,6 +106,7 @@ class Schedule(models.Model):
     objects = ScheduleQuerySet.as_manager()
 
     class Meta:
+        verbose_name, verbose_name_plural = _("schedule"), _("schedules")
         permissions = [
             ("run_schedule", "Can run a schedule now"),
             ("pause_schedule", "Can pause and resume a schedule"),
@@ -111,6 +116,11 @@ class Schedule(models.Model):
                 fields=["due_at"], name="tasks_schedule_due", condition=Q(retired_at__isnull=True, problem="")
             ),
             models.Index(fields=["id"], name="tasks_schedule_with_address", condition=~Q(ping_url="")),
+            models.Index(
+                fields=["id"],
+                name="tasks_schedule_troubled",
+                condition=Q(retired_at__isnull=True) & (~Q(problem="") | Q(due_at__isnull=True)),
+            ),
         ]
         constraints = [
             models.CheckConstraint(
@@ -147,9 +157,11 @@ class Schedule(models.Model):
         return "paused" if self.is_paused(now) else "ok"
 
     def next_times(self, now: datetime, count: int = 5) -> list[datetime]:
-        """Return its next due times; [] if there are none: it is retired, or its times are wrong."""
+        """Return the next due times outside of its pause; [] if it is retired or its times are wrong."""
         times = list[datetime]()
-        if self.retired_at is None:
+        if self.is_paused(now):
+            now = self.paused_until - timedelta(microseconds=1) if self.paused_until else now
+        if self.retired_at is None and not self.is_paused(now + timedelta(microseconds=1)):
             with suppress(ValueError):
                 rule = self.recurrence
                 while len(times) < count:
@@ -184,17 +196,20 @@ class Tick(models.Model):
         OVERLAP = "overlap", _("an earlier run was not finished")
         MISFIRE = "misfire", _("no cluster ran in time")
 
-    schedule = models.ForeignKey(Schedule, on_delete=models.CASCADE, db_index=False, related_name="ticks")
-    due_at = models.DateTimeField()
-    outcome = models.CharField(max_length=10, choices=Outcome.choices)
-    reason = models.CharField(max_length=8, choices=Reason.choices, blank=True)
+    schedule = models.ForeignKey(
+        Schedule, on_delete=models.CASCADE, db_index=False, related_name="ticks", verbose_name=_("schedule")
+    )
+    due_at = models.DateTimeField(_("due"))
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome.choices)
+    reason = models.CharField(_("reason"), max_length=8, choices=Reason.choices, blank=True)
     task = models.ForeignKey(
         "tasks.Task", null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
-    requested_by = models.CharField(max_length=255, blank=True, help_text=_("Who asked for it; empty: it was due."))
+    requested_by = models.CharField(_("asked for by"), max_length=255, blank=True, help_text=_("Empty: it was due."))
     created_at = models.DateTimeField(db_default=Now(), db_index=True)
 
     class Meta:
+        verbose_name, verbose_name_plural = _("tick"), _("ticks")
         constraints = [
             models.UniqueConstraint(fields=["schedule", "due_at"], name="tasks_tick_one_for_each_due_time"),
             models.CheckConstraint(
@@ -208,7 +223,7 @@ class Tick(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.schedule_id} {self.due_at:%Y-%m-%d %H:%M:%S %Z} {self.outcome}"
+        return f"{self.schedule} {self.due_at:%Y-%m-%d %H:%M:%S %Z}"
 
     @property
     def lag(self) -> timedelta:

@@ -51,6 +51,9 @@ class TaskQuerySet(models.QuerySet["Task"]):
         failed = self.filter(status=TaskResultStatus.FAILED)
         taken = Task.objects.filter(**same, status__in=UNFINISHED)
         later = failed.filter(**same, pk__gt=models.OuterRef("pk"))
+        running = Task.objects.filter(schedule=models.OuterRef("schedule"), finished_at__isnull=True)
+        one_by_one = Schedule.objects.filter(pk=models.OuterRef("schedule")).exclude(overlap=Schedule.Overlap.ALLOW)
+        waits_its_turn = models.When(models.Exists(running) & models.Exists(one_by_one), then=Now())
         try:
             with transaction.atomic():
                 return failed.filter(~models.Exists(taken), ~models.Exists(later)).update(
@@ -62,6 +65,7 @@ class TaskQuerySet(models.QuerySet["Task"]):
                     discarded_at=None,
                     cancel_requested_at=None,
                     cancel_requested_by="",
+                    held_at=models.Case(waits_its_turn, default=None, output_field=models.DateTimeField()),
                 )
         except IntegrityError:  # a key was taken between the look and the change
             return 0
@@ -149,6 +153,7 @@ class Task(models.Model):
     objects = TaskQuerySet.as_manager()
 
     class Meta:
+        verbose_name, verbose_name_plural = _("task"), _("tasks")
         permissions = [
             ("retry_task", "Can retry a failed task"),
             ("discard_task", "Can discard a task"),
@@ -169,6 +174,11 @@ class Task(models.Model):
             models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
             models.Index(
                 fields=["schedule", "finished_at"], name="tasks_task_scheduled", condition=Q(schedule__isnull=False)
+            ),
+            models.Index(
+                fields=["schedule", "finished_at"],
+                name="tasks_task_successes",
+                condition=Q(schedule__isnull=False, status="SUCCESSFUL"),
             ),
             models.Index(fields=["expires_at"], name="tasks_task_expires", condition=Q(expires_at__isnull=False)),
             models.Index(  # the last run for each table
@@ -242,6 +252,7 @@ class FailedTask(Task):
     class Meta:
         proxy = True
         default_permissions = ()
+        verbose_name, verbose_name_plural = _("failed task"), _("failed tasks")
 
 
 class Retention(Task):

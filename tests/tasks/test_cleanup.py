@@ -283,7 +283,7 @@ def test_without_a_table_all_are_pruned():
     ]
 
 
-@pytest.mark.parametrize("name", ["users", "task-errors"])
+@pytest.mark.parametrize("name", ["users"])
 def test_a_table_that_is_not_known_is_named_with_those_that_are(name):
     with pytest.raises(CommandError) as error:
         run("prune", name)

@@ -11,6 +11,7 @@ import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db import connection
+from django.test import Client
 from django.utils import timezone
 from django_q.models import Schedule as DjangoQSchedule
 
@@ -60,9 +61,16 @@ def warnings() -> list[Any]:
     return [found for found in run_checks(databases=["default"]) if found.id == "tasks.W001"]
 
 
+def test_a_probe_with_another_method_is_told_so():
+    client = Client(enforce_csrf_checks=True)
+    assert {client.post(address).status_code for address in ("/health/live", "/health/ready")} == {405}
+    assert client.head("/health/ready").status_code == 200
+
+
 def test_schedules_of_django_q2_are_warned_of():
     assert warnings() == []
-    DjangoQSchedule.objects.create(func="shop.tasks.report", schedule_type=DjangoQSchedule.DAILY)
+    for _number in range(2):
+        DjangoQSchedule.objects.create(func="shop.tasks.report", schedule_type=DjangoQSchedule.DAILY)
     (warning,) = warnings()
     assert warning.msg == "The table django_q_schedule has schedules that do not run: of shop.tasks.report."
     assert "@schedule" in warning.hint

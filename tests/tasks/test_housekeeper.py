@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from django.db import connection
 
 from tasks import leases
 from tasks.housekeeper import Housekeeper
+from tasks.models import Cluster
 from tasks.shared import Slots, fork
 from tests.tasks import rows
 from tests.tasks.rows import kinds, row
@@ -30,6 +32,26 @@ def test_a_task_that_starts_while_the_rows_are_read_is_not_taken_for_lost(transa
         housekeeper.rescue_own()
     assert begun[0].startswith("SELECT")
     assert (row(task).status, row(task).attempts, kinds(task)) == ("RUNNING", 1, [])
+
+
+def test_schedules_do_not_keep_a_housekeeper_from_its_heartbeat(transactional_db, monkeypatch):
+    holder = rows.cluster_row(heartbeat_age=60)
+    ended, _other_end = fork.Pipe(duplex=False)
+    housekeeper = Housekeeper(holder, Slots(1), ended, str)
+    raised = []
+
+    def fail_at_schedules() -> None:
+        raised.append(len(raised))
+        if len(raised) == 3:
+            raise KeyboardInterrupt
+        raise UnicodeEncodeError("utf-8", "x", 0, 1, "surrogates not allowed")
+
+    monkeypatch.setattr("tasks.housekeeper.LOOK", 0.0)
+    monkeypatch.setattr(housekeeper, "tick", fail_at_schedules)
+    fail_at_schedules.__name__ = "tick"
+    with pytest.raises(KeyboardInterrupt):
+        housekeeper.run()
+    assert list(Cluster.objects.alive()) == [holder]
 
 
 def test_an_outcome_that_a_crashed_server_forgot_is_noticed_at_the_second_look(transactional_db, monkeypatch):

@@ -86,6 +86,14 @@ def test_a_call_that_fails_is_tried_again_and_says_no_address(server):
     assert "0a1b2c" not in error.message + error.traceback
 
 
+def test_an_address_that_cannot_be_called_is_given_up_and_not_told():
+    pings.call.enqueue(rows.schedule(ping_url="http://user:0a1b2c@127.0.0.1/").pk)
+    (call,) = run_enqueued()
+    assert (call.status, call.discarded_at is not None) == ("FAILED", True)
+    error = TaskError.objects.get()
+    assert "0a1b2c" not in error.message + error.traceback
+
+
 def test_a_call_whose_address_was_taken_away_is_given_up():
     pings.call.enqueue(rows.schedule().pk)
     (call,) = run_enqueued()

@@ -153,6 +153,9 @@ def test_the_oldest_row_of_tasks_and_of_their_errors_is_the_first():
         (7, "7 days", "7 Tage"),
         (1 / 24, "1 hour", "1 Stunde"),
         (0.0625, "1.5 hours", "1,5 Stunden"),
+        (1.5, "36 hours", "36 Stunden"),
+        (1 / 1440, "1 minute", "1 Minute"),
+        (10.4, "10 days", "10 Tage"),
     ],
 )
 def test_a_retention_is_told_in_days_or_hours(days, english, german):

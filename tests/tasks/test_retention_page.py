@@ -101,7 +101,7 @@ def test_the_button_enqueues_one_prune_however_often_it_is_pressed(operator_clie
         page = operator_client.post(URL, {"table": "sessions"}, follow=True)
         task = Task.objects.get()
         assert [str(message) for message in page.context["messages"]] == [
-            f"Task #{task.pk} prunes this table: sessions."
+            f'Task <a href="/admin/tasks/task/{task.pk}/change/">#{task.pk}</a> prunes this table: sessions.'
         ]
     assert (task.task_path, task.args, task.queue_name) == ("tasks.tasks.prune", ["sessions"], "maintenance")
     assert set(LogEntry.objects.values_list("user", "object_id", "change_message")) == {

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, timedelta
 from html import unescape
 from typing import Any
 
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import User
@@ -62,7 +64,9 @@ def errors(response: Any) -> dict[str, list[str]]:
 
 
 def clerk(*permissions: str) -> Client:
-    user = User.objects.create_user("clerk@example.org", is_staff=True, email_verified_at=timezone.now())
+    user, _is_new = User.objects.get_or_create(
+        email="clerk@example.org", defaults={"is_staff": True, "email_verified_at": timezone.now()}
+    )
     user.user_permissions.set(Permission.objects.filter(content_type__app_label="tasks", codename__in=permissions))
     assert user.user_permissions.count() == len(permissions)
     client = Client()
@@ -194,7 +198,9 @@ def test_trouble_is_shown_in_the_list_and_on_the_page(operator_client):
 
 def test_a_schedule_that_nobody_settles_is_overdue(operator_client):
     rows.schedule(due_at=timezone.now() - HOUR)
-    assert "Overdue: no cluster settles its due times. Start one: manage.py qcluster" in page(operator_client, URL)
+    assert "Overdue: no cluster settles it. Start one (TASKS_SCHEDULES=1): manage.py qcluster" in page(
+        operator_client, URL
+    )
 
 
 def test_the_page_shows_the_next_times_on_the_clock_of_the_schedule(operator_client):
@@ -248,6 +254,93 @@ def test_the_list_can_be_narrowed_to_a_state(state, names, operator_client):
     rows.schedule(name="retired", retired_at=now)
     response = operator_client.get(URL, {"state": state})
     assert [schedule.name for schedule in response.context["cl"].result_list] == names
+
+
+def test_the_page_reads_no_more_ticks_than_it_shows(operator_client):
+    schedule, at = rows.schedule(), timezone.now()
+    Tick.objects.bulk_create(
+        Tick(schedule=schedule, due_at=at - number * HOUR, outcome="coalesced") for number in range(50)
+    )
+    with CaptureQueriesContext(connection) as heard:
+        assert page_of(operator_client, schedule).count("coalesced") == 20
+    assert [query["sql"] for query in heard if '"tasks_tick"' in query["sql"] and "LIMIT" not in query["sql"]] == []
+
+
+def test_the_task_of_a_tick_that_was_pruned_is_no_link(operator_client):
+    schedule, at = rows.schedule(), timezone.now()
+    there = rows.successful().pk
+    for number, task_id in enumerate([there, there + 1000]):
+        Tick.objects.create(schedule=schedule, due_at=at - number * HOUR, outcome="ran", task_id=task_id)
+    for text in (page_of(operator_client, schedule), page(operator_client, TICKS)):
+        assert f"/admin/tasks/task/{there}/change/" in text
+        assert f"#{there + 1000}, pruned" in text
+        assert f"/admin/tasks/task/{there + 1000}/change/" not in text
+
+
+def test_sensitive_arguments_are_hidden_from_who_may_change_but_not_see_them():
+    secret = {"secret": "xyzzy"}
+    schedule = rows.schedule("with_a_secret", args=[1], kwargs=secret, name="nightly")
+    client = clerk("view_schedule", "change_schedule")
+    text = page_of(client, schedule)
+    assert ("xyzzy" in text, 'name="kwargs"' in text, 'name="timing"' in text) == (False, False, True)
+    assert client.post(f"{URL}{schedule.pk}/change/", FORM | {"kwargs": "{}"}).status_code == 302
+    schedule.refresh_from_db()
+    assert (schedule.kwargs, schedule.timing, schedule.task_path) == (
+        secret, "0 3 * * *", "tests.work.tasks.with_a_secret",
+    )  # fmt: skip
+    client = clerk("view_schedule", "change_schedule", "view_task_arguments")
+    assert "xyzzy" in page_of(client, schedule)
+
+
+def test_a_retired_schedule_is_neither_run_nor_paused_and_has_no_next_time(operator_client):
+    schedule = rows.schedule(name="nightly", retired_at=timezone.now())
+    says = "nightly: It is out of service. Put it into service first."
+    assert said(act(operator_client, "run", schedule)) == [("error", says)]
+    act(operator_client, "pause", schedule, apply="1", reason="x")
+    operator_client.post(f"{URL}{schedule.pk}/change/", FORM)
+    schedule.refresh_from_db()
+    assert (schedule.paused_at, schedule.due_at, schedule.timing) == (None, None, "0 3 * * *")
+
+
+def test_a_paused_schedule_shows_the_times_after_its_pause(operator_client):
+    now = timezone.now()
+    until = (now + 100 * HOUR).replace(microsecond=0)
+    schedule = rows.schedule(timing="every second", anchor=until, paused_at=now, paused_until=until, due_at=now)
+    assert f"{until.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC<br>" in page_of(operator_client, schedule)
+    for_ever = rows.schedule(name="for ever", paused_at=now, due_at=now)
+    assert for_ever.next_times(now) == []
+    over = rows.schedule(name="over", paused_at=now - 2 * HOUR, paused_until=now - HOUR)
+    text = page_of(operator_client, over)
+    assert ("Pause it" in text, "Resume it" in text) == (True, False)
+    listed = operator_client.get(URL, {"state": "paused"}).context["cl"].result_list
+    assert sorted(listed, key=lambda row: row.pk) == [schedule, for_ever]
+
+
+def test_an_action_of_the_page_comes_back_to_it(operator_client):
+    schedule = rows.schedule(name="nightly")
+    response = act(operator_client, "run", schedule, page="1")
+    assert response.redirect_chain == [(f"{URL}{schedule.pk}/change/", 302)]
+    asked = act(operator_client, "pause", schedule, page="1").content.decode()
+    assert '<input type="hidden" name="page" value="1">' in asked
+    response = act(operator_client, "pause", schedule, page="1", apply="1", reason="x")
+    assert response.redirect_chain == [(f"{URL}{schedule.pk}/change/", 302)]
+
+
+def test_more_than_a_request_can_do_are_refused(operator_client, monkeypatch):
+    monkeypatch.setattr("tasks.admin.schedules.AT_ONCE", 1)
+    two = rows.schedule(name="a"), rows.schedule(name="b")
+    for action in ("run", "pause"):
+        assert said(act(operator_client, action, *two)) == [("error", "Select at most 1 schedules at a time.")]
+    assert not Task.objects.exists()
+
+
+@pytest.mark.parametrize("reason", ["two\nlines", "\u202eturned"])
+def test_a_reason_that_would_disturb_a_list_is_refused(reason, operator_client):
+    schedule = rows.schedule()
+    response = act(operator_client, "pause", schedule, apply="1", reason=reason)
+    assert "Use printable characters only, in one line." in response.content.decode()
+    schedule.refresh_from_db()
+    assert schedule.paused_at is None
 
 
 def test_nobody_deletes_one(operator_client):

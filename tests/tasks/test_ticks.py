@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from threading import Event
 from typing import Any
 
 import pytest
-from django.db import IntegrityError, connection, transaction
+from django.db import IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tasks import holding, statements, ticks
@@ -15,6 +18,7 @@ from tasks.models import Schedule, Task, Tick
 from tasks.testing import run_enqueued
 from tests.tasks import rows
 from tests.tasks.rows import ticks_of
+from tests.work import tasks as work
 
 pytestmark = pytest.mark.django_db
 
@@ -140,15 +144,33 @@ def test_a_long_downtime_of_a_quick_schedule_is_settled_within_the_budget():
     assert schedule.ticks.latest("due_at").outcome == "ran"
 
 
+def test_a_transaction_ends_when_its_share_is_over_and_the_call_goes_on(monkeypatch):
+    made = [rows.schedule(due_at=NOON, name=f"{number}") for number in range(3)]
+    monkeypatch.setattr(ticks, "SHARE", -1.0)
+    with CaptureQueriesContext(connection) as heard:
+        assert ticks.fire(JUST_AFTER) is False
+    assert [len(ticks_of(schedule)) for schedule in made] == [1, 1, 1]
+    assert len([query for query in heard if "FOR UPDATE" in query["sql"] or "LIMIT 50" in query["sql"]]) == 3
+
+
 def test_a_call_ends_when_its_time_is_over_and_the_next_one_goes_on(monkeypatch):
-    first, second = rows.schedule(due_at=NOON, name="first"), rows.schedule(due_at=NOON, name="second")
-    clock = iter([0.0, 0.1, 0.2, ticks.BUDGET + 0.3])
+    made = [rows.schedule(due_at=NOON, name=f"{number}") for number in range(3)]
     with monkeypatch.context() as slow:
-        slow.setattr(ticks.time, "monotonic", lambda: next(clock))
+        slow.setattr(ticks, "SHARE", -1.0)
+        slow.setattr(ticks, "BUDGET", 1e-9)
         assert ticks.fire(JUST_AFTER) is True
-    assert (len(ticks_of(first)), len(ticks_of(second))) == (1, 0)
+    assert sum(len(ticks_of(schedule)) for schedule in made) == 1
     assert ticks.fire(JUST_AFTER) is False
-    assert len(ticks_of(second)) == 1
+    assert [len(ticks_of(schedule)) for schedule in made] == [1, 1, 1]
+
+
+def test_what_has_piled_up_does_not_make_another_schedule_late(monkeypatch):
+    monkeypatch.setattr(ticks, "BUDGET", 1e-9)
+    monkeypatch.setattr(ticks, "SHARE", -1.0)
+    behind = rows.schedule(timing="every second", due_at=NOON - HOUR, name="behind")
+    fresh = rows.schedule(due_at=NOON, name="fresh")
+    assert ticks.fire(JUST_AFTER) is True
+    assert (len(ticks_of(behind)), len(ticks_of(fresh))) == (0, 1)
 
 
 # pauses --------------------------------------------------------------------------------------------------------------
@@ -205,6 +227,55 @@ def test_queued_runs_come_one_after_the_other():
     assert [task.pk for task in run_enqueued()] == [third]
 
 
+def test_held_runs_stay_in_their_order_when_they_are_no_longer_queued():
+    schedule = rows.schedule(due_at=NOON, overlap="queue", misfire="all")
+    ticks.fire(JUST_AFTER + 3 * HOUR)
+    Schedule.objects.filter(pk=schedule.pk).update(overlap="skip", misfire="once")
+    assert holding.let_go(registry) == 0
+    Schedule.objects.filter(pk=schedule.pk).update(overlap="allow")
+    assert holding.let_go(registry) == 3
+
+
+def test_a_failed_run_that_is_retried_waits_for_its_turn():
+    schedule = rows.schedule("fail", due_at=NOON, args=[], overlap="queue", misfire="all")
+    ticks.fire(JUST_AFTER)
+    finish_all()
+    first = Task.objects.get()
+    assert first.status == "FAILED"
+    ticks.fire(JUST_AFTER + HOUR)
+    assert Task.objects.filter(pk=first.pk).retry() == 1
+    first.refresh_from_db()
+    assert (first.status, first.held_at is not None) == ("READY", True)
+    assert holding.let_go(registry) == 0
+    finish_all()
+    assert holding.let_go(registry) == 1
+    assert schedule.ticks.count() == 2
+
+
+def test_a_run_whose_key_an_unfinished_task_has_is_skipped():
+    work.once_for_each_user.enqueue(1)
+    by_hand = rows.schedule("once_for_each_user", due_at=NOON)
+    ticks.fire(JUST_AFTER)
+    assert ticks_of(by_hand) == [("06-15 12:00:00", "skipped", "overlap")]
+    allowed = rows.schedule("once_for_each_user", due_at=NOON, args=[2], overlap="allow", misfire="all", name="all")
+    ticks.fire(JUST_AFTER + HOUR)
+    assert [tick[1:] for tick in ticks_of(allowed)] == [("ran", ""), ("skipped", "overlap")]
+
+
+# steps of the clock --------------------------------------------------------------------------------------------------
+
+
+def test_due_times_that_were_settled_by_a_clock_ahead_are_not_settled_again():
+    schedule = rows.schedule(due_at=NOON)
+    ticks.fire(JUST_AFTER + 2 * HOUR)
+    finish_all()
+    Schedule.objects.filter(pk=schedule.pk).update(due_at=NOON + HOUR)  # as after a change by an operator
+    ticks.fire(JUST_AFTER + 3 * HOUR)
+    schedule.refresh_from_db()
+    assert (schedule.problem, schedule.due_at) == ("", NOON + 4 * HOUR)
+    assert [tick[1] for tick in ticks_of(schedule)] == ["coalesced", "coalesced", "ran", "ran"]
+
+
 # trouble -------------------------------------------------------------------------------------------------------------
 
 
@@ -230,32 +301,90 @@ def test_a_schedule_that_cannot_be_settled_says_why_and_leaves_the_others_alone(
     assert [ticks_of(each) for each in (first, schedule, last)] == [
         [("06-15 12:00:00", "ran", "")], [], [("06-15 12:00:00", "ran", "")],
     ]  # fmt: skip
-    assert ticks.mend(JUST_AFTER) == 0
+    ticks.mend(JUST_AFTER)
+    assert ticks_of(schedule) == []
     Schedule.objects.filter(pk=schedule.pk).update(**right)
-    assert ticks.mend(JUST_AFTER + HOUR) == 1
+    ticks.mend(JUST_AFTER + HOUR)
     schedule.refresh_from_db()
     assert (schedule.problem, ticks_of(schedule)) == (
         "", [("06-15 12:00:00", "coalesced", ""), ("06-15 13:00:00", "ran", "")],
     )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (ValueError("half \ud800 of it"), "ValueError: half ? of it"),
+        (ValueError("a\x00b"), "ValueError: a\N{REPLACEMENT CHARACTER}b"),
+        (ValueError("x" * 5000), "ValueError: " + "x" * 988),
+        (OperationalError("no such table: keys"), "OperationalError: no such table: keys"),
+    ],
+    ids=["surrogate", "NUL", "long", "of the database"],
+)
+def test_whatever_a_schedule_raises_the_others_never_notice(error, says, monkeypatch):
+    schedule, other = rows.schedule(due_at=NOON), rows.schedule(due_at=NOON, name="other")
+    monkeypatch.setattr(ticks, "run", _raise_for(schedule, ticks.run, error))
+    ticks.fire(JUST_AFTER)
+    schedule.refresh_from_db()
+    assert schedule.problem == says
+    assert ticks_of(other) == [("06-15 12:00:00", "ran", "")]
+
+
 def test_an_idempotency_key_that_raises_is_trouble_of_its_schedule_only(monkeypatch):
     schedule = rows.schedule("once_for_each_user", due_at=NOON, args=[None])
     other = rows.schedule(due_at=NOON)
-    monkeypatch.setattr(ticks, "run", _raise_for(schedule, ticks.run))
+    monkeypatch.setattr(ticks, "run", _raise_for(schedule, ticks.run, ZeroDivisionError("key")))
     ticks.fire(JUST_AFTER)
     schedule.refresh_from_db()
     assert schedule.problem == "ZeroDivisionError: key"
     assert ticks_of(other) == [("06-15 12:00:00", "ran", "")]
 
 
-def _raise_for(schedule: Schedule, run: Any) -> Any:
+def _raise_for(schedule: Schedule, run: Any, error: Exception) -> Any:
     def raise_or_run(given: Schedule, *args: Any, **kwargs: Any) -> Any:
         if given.pk == schedule.pk:
-            raise ZeroDivisionError("key")
+            raise error
         return run(given, *args, **kwargs)
 
     return raise_or_run
+
+
+def test_a_schedule_without_a_due_time_gets_one():
+    schedule = rows.schedule(due_at=None)
+    ticks.mend(NOON)
+    schedule.refresh_from_db()
+    assert schedule.due_at == NOON + HOUR
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_lock_of_somebody_else_is_not_waited_for():
+    """A key that somebody is enqueueing, in a transaction that stays open."""
+    if connection.vendor == "sqlite":
+        pytest.skip("SQLite has one writer at a time, and locks no keys")
+    schedule = rows.schedule("once_for_each_user", due_at=NOON, name="blocked")
+    other = rows.schedule(due_at=NOON, name="other")
+    begun, over = Event(), Event()
+
+    def enqueue_slowly() -> None:
+        with transaction.atomic():
+            work.once_for_each_user.enqueue(1)
+            begun.set()
+            over.wait(30)
+
+    with ThreadPoolExecutor(1) as thread:
+        done = thread.submit(lambda: (enqueue_slowly(), connection.close()))
+        begun.wait(10)
+        start = time.monotonic()
+        ticks.fire(JUST_AFTER)
+        assert time.monotonic() - start < 5
+        schedule.refresh_from_db()
+        assert (ticks_of(schedule), len(ticks_of(other))) == ([], 1)
+        assert schedule.problem == "OperationalError: canceling statement due to lock timeout"
+        over.set()
+        done.result()
+    ticks.mend(JUST_AFTER)
+    schedule.refresh_from_db()
+    assert (schedule.problem, ticks_of(schedule)) == ("", [("06-15 12:00:00", "skipped", "overlap")])
 
 
 def test_a_schedule_of_a_function_that_another_release_has_is_left_to_it():
@@ -271,9 +400,10 @@ def test_a_schedule_of_a_function_that_nobody_has_says_so_and_goes_on_when_someb
     assert ticks.say_what_nobody_can_run({"tests.work.tasks.add"}, JUST_AFTER) == 1
     schedule.refresh_from_db()
     assert schedule.problem == "No running cluster has the task function tests.work.tasks.gone."
-    assert ticks.mend(JUST_AFTER) == 0
+    ticks.mend(JUST_AFTER)
+    assert ticks_of(schedule) == []
     Schedule.objects.filter(pk=schedule.pk).update(task_path="tests.work.tasks.add")
-    assert ticks.mend(JUST_AFTER) == 1
+    ticks.mend(JUST_AFTER)
     assert ticks_of(schedule) == [("06-15 12:00:00", "ran", "")]
 
 

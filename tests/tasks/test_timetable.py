@@ -76,6 +76,8 @@ def test_the_decorator_returns_the_function_and_keeps_what_it_says(code):
         ({"args": []}, f"The schedule of {ADD} cannot be: {ADD}: missing a required argument: 'a'"),
         ({"args": [object()]}, "argument 'a' cannot be stored"),
         ({"name": "a\nb"}, "allowed: 1 to 255 printable characters."),
+        ({"ping_url": "http://user:secret@example.org/"}, "allowed: http:// or https:// with a host and no user."),
+        ({"ping_url": "http://example.org/secret\x7f"}, "allowed: http:// or https:// with a host and no user."),
         ({"ping_url": "ftp://user:secret@example.org/"}, "its ping_url is no address; allowed: http:// or https://"),
     ],
 )
@@ -163,6 +165,33 @@ def test_what_was_made_by_hand_is_left_alone():
     assert by_hand.retired_at is None
 
 
+def test_a_schedule_that_cannot_be_declared_keeps_no_other_from_it(code):
+    lost_zone = declare("0 3 * * *", function=work.add)
+    Schedule.objects.filter(pk=lost_zone.pk).update(timezone="US/Gone", timing="0 4 * * *")
+    code.clear()
+    schedule("0 3 * * *", args=[5])(work.add)
+    schedule("@hourly", args=["a"])(work.effect)
+    timetable.declare()
+    lost_zone.refresh_from_db()
+    assert (lost_zone.args, lost_zone.due_at, lost_zone.problem[:35]) == (
+        [5],
+        None,
+        "ValueError: 'US/Gone' is not a time",
+    )
+    assert Schedule.objects.filter(name=work.effect.module_path).exists()
+
+
+def test_a_schedule_made_by_hand_is_not_taken_over_by_the_code(code, caplog):
+    by_hand = rows.schedule(name=ADD, timing="@yearly")
+    schedule("@daily", args=[7])(work.add)
+    schedule("@hourly", args=["a"])(work.effect)
+    timetable.declare()
+    by_hand.refresh_from_db()
+    assert (by_hand.timing, by_hand.args, by_hand.declared) == ("@yearly", [1], None)
+    assert f"a schedule made by hand is called {ADD}, as one in the code: give it another name" in caplog.messages
+    assert Schedule.objects.filter(name=work.effect.module_path).exists()
+
+
 def test_several_processes_may_declare_at_the_same_time(transactional_db):
     schedule("@daily", args=[1])(work.add)
     schedule("@hourly", args=[1], name="often")(work.add)
@@ -194,11 +223,44 @@ def test_due_times_before_and_in_a_pause_are_judged_by_it_whenever_they_are_sett
     assert [tick[1:] for tick in ticks_of(other)] == expected
 
 
+@pytest.mark.parametrize("broken", [{"function": "gone"}, {"args": [1, 2, 3]}])
+@pytest.mark.parametrize("move", ["pause", "retire", "change"])
+def test_no_due_time_is_lost_when_what_has_piled_up_cannot_run(broken, move, monkeypatch):
+    monkeypatch.setattr("tasks.ticks.TIMES", 10)
+    first = hours_ago(0.01)
+    row = rows.schedule(timing="every second", anchor=first, due_at=first, **broken)
+    moves = {
+        "pause": lambda: timetable.pause(row, "operator"),
+        "retire": lambda: timetable.retire(row),
+        "change": lambda: timetable.change(row, args=[1]),
+    }
+    moves[move]()
+    due = list(row.ticks.order_by("due_at").values_list("due_at", flat=True))
+    assert len(due) >= 36
+    assert due == [first + timedelta(seconds=number) for number in range(len(due))]
+    assert set(row.ticks.values_list("outcome", "reason")) == {("skipped", "misfire")}
+
+
+def test_whatever_its_task_raises_a_schedule_can_be_paused_and_retired():
+    row = rows.schedule("with_a_key_of_some", due_at=hours_ago(1))
+    timetable.pause(row, "operator")
+    assert row.paused_by == "operator"
+    timetable.retire(row)
+    assert row.retired_at is not None
+
+
+def test_several_runs_by_hand_at_the_same_moment_are_ticks_of_their_own(monkeypatch):
+    row, now = rows.schedule(overlap="allow"), statements.now()
+    monkeypatch.setattr("tasks.timetable.statements.now", lambda: now)
+    assert {timetable.run_now(row, "operator").outcome for _number in range(3)} == {"ran"}
+    assert row.ticks.count() == 3
+
+
 def test_a_run_by_hand_is_a_tick_of_its_own_and_leaves_the_due_time_alone():
-    row = rows.schedule(due_at=hours_ago(-1))
+    row = rows.schedule(due_at=(due_at := hours_ago(-1)))
     tick = timetable.run_now(row, "operator")
     assert (tick.outcome, tick.requested_by, tick.due_at.microsecond > 0) == ("ran", "operator", True)
-    assert (Task.objects.get().schedule, row.due_at) == (row, hours_ago(-1))
+    assert (Task.objects.get().schedule, row.due_at) == (row, due_at)
     assert timetable.run_now(row, "operator").outcome == "skipped"
     assert row.ticks.count() == Task.objects.count() == 1
 

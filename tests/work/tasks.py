@@ -391,6 +391,10 @@ def hold_in_a_transaction(context, gate: str, name: str) -> None:
         time.sleep(0.02)
 
 
+@task(idempotency_key=lambda user_id: {2: "two"}[user_id])
+def with_a_key_of_some(user_id: int) -> None: ...
+
+
 @schedule("0 0 1 1 *", timezone="Europe/Berlin", args=["new year"])
 @task
 def celebrate(name: str) -> None:

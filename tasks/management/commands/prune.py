@@ -8,7 +8,7 @@ from django.db import connection
 from django.db.models import Count
 
 from tasks.cleanup import gives_space_back, prune, rewrite
-from tasks.retention import Table, pruned_tables
+from tasks.retention import Table, pruned_tables, tables
 
 KEEPS_SPACE = (
     "The database file does not shrink by what is pruned: it was made without auto_vacuum. To change that, stop the "
@@ -34,6 +34,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         """Say or do."""
         known, name = _known(), options["table"]
+        if name in tables and tables[name].goes_with:
+            raise CommandError(f"Rows of {name} go with those of {tables[name].goes_with}. Prune these.")
         if name is not None and name not in known:
             raise CommandError(f"There is no table {name!r} to prune. Known: {', '.join(known)}.")
         for table in known.values() if name is None else [known[name]]:
