@@ -5,6 +5,7 @@ A mail's Message-ID comes from its task, so an attempt that is repeated sends th
 
 from __future__ import annotations
 
+from datetime import timedelta
 from email.utils import parseaddr
 from typing import Any
 
@@ -13,9 +14,11 @@ from django.core.mail import EmailMultiAlternatives
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
+from django.utils.functional import lazy
 
 from accounts import tokens
 from accounts.models import User
+from tasks.retention import in_words
 
 
 def welcome(user: User, task_id: str) -> EmailMultiAlternatives:
@@ -26,6 +29,17 @@ def welcome(user: User, task_id: str) -> EmailMultiAlternatives:
 def already_registered(user: User, task_id: str) -> EmailMultiAlternatives:
     """Return the mail that tells a user of a second signup with the same address."""
     return _mail("already_registered", user, task_id, url=settings.SITE_URL + reverse("accounts:login"))
+
+
+def password_reset(user: User, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail with the link to a new password."""
+    lifetime = lazy(in_words, str)(timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT))  # in the language of the mail
+    return _mail("password_reset", user, task_id, url=tokens.reset_url(user), lifetime=lifetime)
+
+
+def password_changed(user: User, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that tells a user of a new password, and what to do if it was somebody else."""
+    return _mail("password_changed", user, task_id, url=settings.SITE_URL + reverse("accounts:password_reset"))
 
 
 def _mail(name: str, user: User, task_id: str, **context: Any) -> EmailMultiAlternatives:

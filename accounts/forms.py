@@ -1,4 +1,4 @@
-"""Signup and login, for people and for API clients alike."""
+"""Signup, login and passwords, for people and for API clients alike."""
 
 from __future__ import annotations
 
@@ -16,23 +16,52 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
-from accounts.tasks import send_already_registered_email, send_welcome_email
+from accounts.tasks import (
+    send_already_registered_email,
+    send_password_changed_email,
+    send_password_reset_email,
+    send_welcome_email,
+)
+
+
+class AddressField(forms.EmailField):
+    """An address as it is stored. Refuses what no mail server could be given."""
+
+    def clean(self, value: Any) -> str:
+        """Return it in one spelling of its characters, in lower case."""
+        email = unicodedata.normalize("NFKC", super().clean(value)).lower()  # as the login form does
+        local, _at, domain = email.rpartition("@")
+        try:
+            local.encode("ascii")
+            punycode(domain)
+        except UnicodeError:
+            raise forms.ValidationError(EmailValidator.message) from None
+        self.run_validators(email)  # it may be longer now
+        return email
+
+
+class NewPasswordField(forms.CharField):
+    """A password that is being chosen. The validators of the settings see it in the form, with the user."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(
+            strip=False,
+            max_length=1024,
+            widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
+            help_text=_("At least 12 characters. A few unrelated words make a good one."),
+            **kwargs,
+        )
 
 
 class SignupForm(forms.ModelForm[User]):
     """Makes an account. Never tells whether the address is known: `save` answers that by mail."""
 
-    password = forms.CharField(
-        label=_("Password"),
-        strip=False,
-        max_length=1024,
-        widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text=_("At least 12 characters. A few unrelated words make a good one."),
-    )
+    password = NewPasswordField(label=_("Password"))
 
     class Meta:
         model = User
         fields = ("display_name", "email")
+        field_classes = {"email": AddressField}
         widgets = {
             "display_name": forms.TextInput(attrs={"autocomplete": "name"}),
             "email": forms.EmailInput(attrs={"autocomplete": "username"}),
@@ -41,18 +70,6 @@ class SignupForm(forms.ModelForm[User]):
     def _get_validation_exclusions(self) -> set[str]:
         # Django would look the address up and say "exists already".
         return super()._get_validation_exclusions() | {"email"}  # type: ignore[misc]  # private, but it is the only switch
-
-    def clean_email(self) -> str:
-        """Return the address as it is stored; refuse what no mail server could be given."""
-        email = unicodedata.normalize("NFKC", self.cleaned_data["email"]).lower()  # as the login form does
-        local, _at, domain = email.rpartition("@")
-        try:
-            local.encode("ascii")
-            punycode(domain)
-        except UnicodeError:
-            raise forms.ValidationError(EmailValidator.message) from None
-        self.fields["email"].run_validators(email)  # it may be longer now
-        return email
 
     def clean_display_name(self) -> str:
         """Refuse what would break a mail's heading or look like a link in it."""
@@ -103,3 +120,45 @@ class LoginForm(AuthenticationForm):
         self.fields["username"].widget = forms.EmailInput(
             attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254}
         )
+
+
+class PasswordResetForm(forms.Form):
+    """Asks for a link to a new password. Looks nothing up: the worker does."""
+
+    email = AddressField(
+        label=_("Email address"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "username"})
+    )
+
+    def save(self) -> None:
+        """Enqueue the task that knows whom to mail."""
+        send_password_reset_email.enqueue(self.cleaned_data["email"])
+
+
+class NewPasswordForm(forms.Form):
+    """Gives a user a new password, after a link has shown that the address is theirs."""
+
+    password = NewPasswordField(label=_("New password"))
+
+    proves_email = True
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        """Ask the validators of the settings."""
+        password: str = self.cleaned_data["password"]
+        validate_password(password, self.user)
+        return password
+
+    def save(self) -> bool:
+        """Store the password and the task that tells the user, both or neither; False if another was faster.
+
+        It is hashed first, as at a signup.
+        """
+        password_hash = make_password(self.cleaned_data["password"])
+        with transaction.atomic():
+            is_changed = self.user.replace_password(password_hash, proves_email=self.proves_email)
+            if is_changed:
+                send_password_changed_email.enqueue(self.user.pk)
+        return is_changed

@@ -4,7 +4,7 @@ import logging
 import re
 from contextlib import suppress
 
-_TOKEN = re.compile(r"(/accounts/verify/)[^/\s\"'?]+")
+_TOKEN = re.compile(r"(/accounts/(?:verify|password-reset)/)(?!check-inbox/)[^/\s\"'?]+")
 
 
 class RedactTokens(logging.Filter):
@@ -20,6 +20,7 @@ class RedactTokens(logging.Filter):
                 if links:  # the report would show it
                     record.msg, record.args = "Arguments do not fit: %s", (shown,)
             return True
-        if "/accounts/verify/" in message:
-            record.msg, record.args = _TOKEN.sub(r"\1[token]", message), ()
+        shown, links = _TOKEN.subn(r"\1[token]", message)
+        if links:
+            record.msg, record.args = shown, ()
         return True

@@ -8,7 +8,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models
 from django.db.models import Q
-from django.db.models.functions import Lower, Now
+from django.db.models.functions import Coalesce, Lower, Now
 from django.utils.translation import gettext_lazy as _
 
 
@@ -101,3 +101,16 @@ class User(AbstractBaseUser, PermissionsMixin):
         """Mark the address as verified; False if it was already. Two at once: one is told True."""
         unverified = User.objects.filter(pk=self.pk, email=self.email, email_verified_at=None)
         return bool(unverified.update(email_verified_at=Now()))
+
+    def replace_password(self, password_hash: str, proves_email: bool = False) -> bool:
+        """Store a new hash in place of the one that was read; False if that is gone. Two at once: one is told True.
+
+        `proves_email`: whoever asks has shown that the address is theirs, so it counts as verified. Sessions end by
+        themselves: each holds a digest of the hash that it began with.
+        """
+        unchanged = User.objects.filter(pk=self.pk, email=self.email, password=self.password, is_active=True)
+        verified = {"email_verified_at": Coalesce("email_verified_at", Now())} if proves_email else {}
+        if not unchanged.update(password=password_hash, **verified):
+            return False
+        self.password = password_hash
+        return True

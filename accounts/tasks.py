@@ -1,5 +1,8 @@
 """What accounts do in the background. Each task is given ids, looks at the present state, and may run twice.
 
+Where somebody asks with an address and no login, the address is the argument, and only the worker looks it up: the
+answer cannot depend on whether it is known. Such a row is kept for ADDRESS_KEPT.
+
 At the end the tables that grow with people, see `tasks.retention`: accounts, and what Django keeps of sessions and of
 what administrators did.
 """
@@ -26,6 +29,7 @@ MAIL: dict[str, Any] = {
     "backoff": exponential(base=5, cap=3600),
     "timeout": 60,
 }
+ADDRESS_KEPT = timedelta(days=1)
 
 
 @task(takes_context=True, **MAIL)
@@ -42,6 +46,20 @@ def send_already_registered_email(context: TaskContext, user_id: int) -> None:
     user = _user(user_id)
     mail = emails.already_registered if user.email_verified_at else emails.welcome
     mail(user, context.task_result.id).send()
+
+
+@task(takes_context=True, sensitive=("email",), retention=ADDRESS_KEPT, **MAIL)
+def send_password_reset_email(context: TaskContext, email: str) -> None:
+    """Send the link to a new password, if the address has an account that is on and may log in with a password."""
+    user = User.objects.filter(email=email, is_active=True).first()
+    if user is not None and user.has_usable_password():
+        emails.password_reset(user, context.task_result.id).send()
+
+
+@task(takes_context=True, **MAIL)
+def send_password_changed_email(context: TaskContext, user_id: int) -> None:
+    """Tell a user that the password was changed."""
+    emails.password_changed(_user(user_id), context.task_result.id).send()
 
 
 def _user(user_id: int) -> User:

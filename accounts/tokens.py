@@ -1,11 +1,14 @@
 """Links that prove an address: signed, not stored.
 
-A token holds the user's id and address under a signature of SECRET_KEY (older ones in SECRET_KEY_FALLBACKS still
-count) and the time it was made. It works once because what it does can only be done once.
+A token holds the user's id, and what it proves, under a signature of SECRET_KEY (older ones in SECRET_KEY_FALLBACKS
+still count) and the time it was made. It works once because what it does can only be done once: an address is verified
+once, and a reset changes the hash of the password, on which its signature depends.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from datetime import timedelta
 
 from django.conf import settings
@@ -32,3 +35,33 @@ def user_of_verification(token: str) -> User | None:
     except (signing.BadSignature, ValueError, TypeError):
         return None
     return User.objects.filter(pk=pk, email=email, is_active=True).first()
+
+
+def reset_url(user: User) -> str:
+    """Return the absolute link to the form for a new password, made from SITE_URL."""
+    token = _reset_signer(user).sign(str(user.pk))
+    return settings.SITE_URL + reverse("accounts:new_password", args=[token])
+
+
+def user_of_reset(token: str) -> User | None:
+    """Return who may choose a new password; None: forged, older than PASSWORD_RESET_TIMEOUT, used or overtaken.
+
+    A login, another password or another address since the link was made overtake it. The idea is that of Django's
+    PasswordResetTokenGenerator.
+    """
+    pk = token.partition(":")[0]
+    user = User.objects.filter(pk=pk, is_active=True).first() if re.fullmatch("[0-9]{1,18}", pk) else None
+    if user is None:
+        return None
+    try:
+        _reset_signer(user).unsign(token, max_age=timedelta(seconds=settings.PASSWORD_RESET_TIMEOUT))
+    except signing.BadSignature:
+        return None
+    return user
+
+
+def _reset_signer(user: User) -> signing.TimestampSigner:
+    """Return a signer whose key depends on the user's present state, so that a token shows nothing of it."""
+    last_login = user.last_login and user.last_login.isoformat()
+    state = json.dumps([user.email, user.password, last_login])
+    return signing.TimestampSigner(salt=f"accounts.password-reset {state}")

@@ -12,6 +12,9 @@ urlpatterns = [
     path("signup/", views.signup, name="signup"),
     path("signup/check-inbox/", views.check_inbox, name="check_inbox"),
     path("verify/<str:token>/", views.verify, name="verify"),
+    path("password-reset/", views.password_reset, name="password_reset"),
+    path("password-reset/check-inbox/", views.check_inbox, {"about": "reset"}, name="password_reset_sent"),
+    path("password-reset/<str:token>/", views.new_password, name="new_password"),
     path("login/", views.LoginView.as_view(), name="login"),
     # open: else a logout after the session has ended leads by way of the login to a GET, which is not allowed
     path("logout/", login_not_required(LogoutView.as_view()), name="logout"),

@@ -6,6 +6,7 @@ import json
 
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView as DjangoLoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -18,52 +19,62 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import tokens
-from accounts.forms import LoginForm, SignupForm
+from accounts.forms import LoginForm, NewPasswordForm, PasswordResetForm, SignupForm
+
+Form = SignupForm | PasswordResetForm
 
 
 @login_not_required
-@csrf_exempt  # for JSON only, which no form of another site can send; `_signup_page` checks it again
+@csrf_exempt  # for JSON only, which no form of another site can send; `_page` checks it again
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def signup(request: HttpRequest) -> HttpResponse:
     """Take a signup, as a form or as JSON. A known address is answered like a new one."""
     if request.content_type == "application/json":
-        return _signup_json(request)
-    return _signup_page(request)
+        detail = _("We have sent you an email. Open the link in it.")
+        return _json(request, SignupForm, detail, _("Send the signup with POST."))
+    if request.user.is_authenticated:
+        return redirect("accounts:account")
+    return _page(request, SignupForm, "accounts/signup.html", "accounts:check_inbox")
+
+
+@login_not_required
+@csrf_exempt  # as above
+@require_http_methods(["GET", "HEAD", "POST"])
+def password_reset(request: HttpRequest) -> HttpResponse:
+    """Take an address that a link to a new password goes to, as a form or as JSON. All are answered alike."""
+    if request.content_type == "application/json":
+        detail = _("If this address has an account, we have sent an email to it.")
+        return _json(request, PasswordResetForm, detail, _("Send the address with POST."))
+    return _page(request, PasswordResetForm, "accounts/password_reset.html", "accounts:password_reset_sent")
 
 
 @never_cache
 @csrf_protect
-def _signup_page(request: HttpRequest) -> HttpResponse:
-    if request.user.is_authenticated:
-        return redirect("accounts:account")
-    form = SignupForm(request.POST or None)
+def _page(request: HttpRequest, form_class: type[Form], template: str, then: str) -> HttpResponse:
+    form = form_class(request.POST or None, initial={"email": getattr(request.user, "email", "")})
     if request.method == "POST" and form.is_valid():
         form.save()
-        return redirect("accounts:check_inbox")
-    return render(request, "accounts/signup.html", {"form": form})
+        return redirect(then)
+    return render(request, template, {"form": form})
 
 
-def _signup_json(request: HttpRequest) -> HttpResponse:
+def _json(request: HttpRequest, form_class: type[Form], detail: str, hint: str) -> HttpResponse:
     if request.method != "POST":
-        return JsonResponse(
-            {"errors": {"__all__": [_("Send the signup with POST.")]}}, status=405, headers={"Allow": "POST"}
-        )
+        return JsonResponse({"errors": {"__all__": [hint]}}, status=405, headers={"Allow": "POST"})
     try:
         data = json.loads(request.body)
     except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         return JsonResponse({"errors": {"__all__": [_("The body is not a JSON object.")]}}, status=400)
-    if wrong := {name: [_("Enter a string.")] for name in SignupForm.base_fields if not _is_text(data.get(name, ""))}:
+    if wrong := {name: [_("Enter a string.")] for name in form_class.base_fields if not _is_text(data.get(name, ""))}:
         return JsonResponse({"errors": wrong}, status=400)
-    form = SignupForm(data)
+    form = form_class(data)
     if not form.is_valid():
         return JsonResponse({"errors": form.errors}, status=400)
     form.save()
-    return JsonResponse(
-        {"status": "accepted", "detail": _("We have sent you an email. Open the link in it.")}, status=202
-    )
+    return JsonResponse({"status": "accepted", "detail": detail}, status=202)
 
 
 def _is_text(value: object) -> bool:
@@ -73,9 +84,9 @@ def _is_text(value: object) -> bool:
 
 @login_not_required
 @require_safe
-def check_inbox(request: HttpRequest) -> HttpResponse:
+def check_inbox(request: HttpRequest, about: str = "signup") -> HttpResponse:
     """Say that a mail is on its way, to everyone alike."""
-    return render(request, "accounts/check_inbox.html")
+    return render(request, "accounts/check_inbox.html", {"about": about})
 
 
 @login_not_required
@@ -92,8 +103,31 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
         usable = user is not None and user.email_verified_at is None and request.method != "POST"
         context = {"usable": usable, "already": user is not None and not usable, "token": token}
         response = render(request, "accounts/verify.html", context, status=200 if user else 404)
-    # The address of this page is the key: other sites must not see it. "no-referrer" would be stricter, but makes
-    # browsers send "Origin: null" with the form, which the CSRF check refuses.
+    return _without_referrer(response)
+
+
+@login_not_required
+@never_cache
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "HEAD", "POST"])
+def new_password(request: HttpRequest, token: str) -> HttpResponse:
+    """Let whoever has the link choose a password; the POST uses it up. Nobody is logged in by it."""
+    user = tokens.user_of_reset(token)
+    form = user and NewPasswordForm(user, request.POST or None)
+    if form and request.method == "POST" and form.is_valid():
+        if form.save():
+            logout(request)
+            messages.success(request, _("Your password is changed. Log in with the new one."))
+            return _without_referrer(redirect("accounts:login"))
+        form = None
+    return _without_referrer(render(request, "accounts/new_password.html", {"form": form}, status=200 if form else 404))
+
+
+def _without_referrer(response: HttpResponse) -> HttpResponse:
+    """Keep the address of a page, which is its key, from other sites.
+
+    "no-referrer" would be stricter, but makes browsers send "Origin: null" with the form, which the CSRF check refuses.
+    """
     response["Referrer-Policy"] = "same-origin"
     return response
 

@@ -262,6 +262,7 @@ PASSWORD_HASHERS = [
 LOGIN_URL = "accounts:login"
 LOGIN_REDIRECT_URL = "accounts:account"
 LOGOUT_REDIRECT_URL = "home"
+PASSWORD_RESET_TIMEOUT = env_seconds("PASSWORD_RESET_TIMEOUT", 3600, 600, 86_400)
 # not before the last link that verifies the address has expired
 RETENTION_UNVERIFIED_ACCOUNTS = env_seconds("RETENTION_UNVERIFIED_ACCOUNTS", 7 * 86_400, 3 * 86_400, 10 * 365 * 86_400)
 RETENTION_ADMIN_LOG = env_seconds("RETENTION_ADMIN_LOG", 365 * 86_400, 86_400, 10 * 365 * 86_400)

@@ -28,6 +28,9 @@ OPEN = [
     "/",
     "/accounts/login/",
     "/accounts/logout/",
+    "/accounts/password-reset/",
+    "/accounts/password-reset/<token>/",
+    "/accounts/password-reset/check-inbox/",
     "/accounts/signup/",
     "/accounts/signup/check-inbox/",
     "/accounts/verify/<token>/",
@@ -306,6 +309,10 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     client.cookies["django_language"] = language
     pages = [client.get(path) for path in ("/", "/accounts/signup/", "/accounts/signup/check-inbox/")]
     pages += [client.get(path) for path in ("/accounts/login/", usable, used, "/accounts/verify/x/", "/nothing/")]
+    pages += [client.get(path) for path in ("/accounts/password-reset/", "/accounts/password-reset/check-inbox/")]
+    reset = tokens.reset_url(new).removeprefix("http://testserver")
+    pages += [client.get(reset), client.get("/accounts/password-reset/x/"), client.post(reset, {"password": "x"})]
+    pages += [client.post("/accounts/password-reset/", {"email": "x"})]
     pages += [client.post("/accounts/signup/", {"email": "x"}), client.post("/accounts/login/", {"username": "x"})]
     client.force_login(alice)
     pages += [client.get("/"), client.get("/accounts/")]

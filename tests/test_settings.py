@@ -124,6 +124,11 @@ WRONG = [
         "RETENTION_UNVERIFIED_ACCOUNTS is '86400'. Allowed: a number of seconds from 259200 to 315360000.",
     ),
     (
+        "PASSWORD_RESET_TIMEOUT",
+        "60",
+        "PASSWORD_RESET_TIMEOUT is '60'. Allowed: a number of seconds from 600 to 86400.",
+    ),
+    (
         "RETENTION_ADMIN_LOG",
         "0",
         "RETENTION_ADMIN_LOG is '0'. Allowed: a number of seconds from 86400 to 315360000.",

@@ -25,6 +25,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from accounts import tokens
 from accounts.models import User
 from tasks import leases, runner
 from tasks.functions import registry
@@ -64,6 +65,9 @@ RECORDED: dict[str, tuple[int, int]] = {
     "signup": (5, 5),
     "signup with a known address": (5, 5),
     "login": (9, 9),
+    "password reset, known address": (1, 1),
+    "password reset, unknown address": (1, 1),
+    "new password by the link": (5, 5),
 }
 
 NO_LUCK = Failure(TaskError.Kind.EXCEPTION, "builtins.ValueError", "no luck")
@@ -292,6 +296,29 @@ def _() -> Any:
     user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
     yield lambda: client.post(reverse("accounts:login"), {"username": user.email, "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)
+
+
+def password_reset(address: str) -> Iterator[Callable[[], object]]:
+    User.objects.create_user("alice@example.org", PASSWORD)
+    yield lambda: Client().post(reverse("accounts:password_reset"), {"email": address})
+    assert Task.objects.get().args == [address]
+
+
+@operation("password reset, known address")
+def _() -> Any:
+    yield from password_reset("alice@example.org")
+
+
+@operation("password reset, unknown address")
+def _() -> Any:
+    yield from password_reset("nobody@example.org")
+
+
+@operation("new password by the link")
+def _() -> Any:
+    address = tokens.reset_url(User.objects.create_user("alice@example.org", PASSWORD))
+    yield lambda: Client().post(address, {"password": "a new lamp by the lake"})
+    assert Task.objects.count() == 1
 
 
 @pytest.mark.parametrize("name", RECORDED)

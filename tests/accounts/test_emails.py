@@ -13,7 +13,7 @@ from accounts import emails, tokens
 from accounts.models import User
 from tests.accounts.conftest import html_of
 
-MAILS = [emails.welcome, emails.already_registered]
+MAILS = [emails.welcome, emails.already_registered, emails.password_reset, emails.password_changed]
 
 
 def received(mail) -> EmailMessage:
@@ -67,6 +67,39 @@ def test_the_mail_to_a_known_address_has_the_way_to_the_login_and_no_token(alice
     assert link_in(mail) == "http://testserver/accounts/login/"
     assert 'href="http://testserver/accounts/login/"' in html_of(mail)
     assert "/verify/" not in mail.body + html_of(mail)
+
+
+def test_the_mail_for_a_reset_has_the_link_in_both_parts(alice):
+    mail = emails.password_reset(alice, "7")
+    assert mail.subject == "A new password for Steward"
+    assert "asked for a new password for your account at Steward. Choose it here:" in mail.body
+    link = link_in(mail)
+    assert f'href="{link}"' in html_of(mail)
+    assert tokens.user_of_reset(link.rsplit("/", 2)[1]) == alice
+
+
+@pytest.mark.parametrize(
+    ("seconds", "english", "german"),
+    [
+        (3600, "The link works once, for 1 hour.", "Der Link funktioniert einmal und gilt 1 Stunde lang."),
+        (7200, "The link works once, for 2 hours.", "Der Link funktioniert einmal und gilt 2 Stunden lang."),
+    ],
+)
+def test_the_mail_for_a_reset_says_how_long_the_link_works(alice, settings, seconds, english, german):
+    settings.PASSWORD_RESET_TIMEOUT = seconds
+    mail = emails.password_reset(alice, "7")
+    assert english in mail.body
+    assert english in html_of(mail)
+    alice.language = "de"
+    assert german in emails.password_reset(alice, "7").body
+
+
+def test_the_mail_after_a_new_password_has_the_way_to_another_one_and_no_token(alice):
+    mail = emails.password_changed(alice, "7")
+    assert mail.subject == "Your password for Steward was changed"
+    assert "the password of your account at Steward was changed." in mail.body
+    assert link_in(mail) == "http://testserver/accounts/password-reset/"
+    assert 'href="http://testserver/accounts/password-reset/"' in html_of(mail)
 
 
 @pytest.mark.parametrize("make", MAILS)
@@ -124,6 +157,8 @@ def test_a_name_of_any_script_arrives_as_it_is(alice):
     [
         (emails.welcome, "Willkommen bei Steward: Bitte bestätigen Sie Ihre Adresse", "Guten Tag Alice,"),
         (emails.already_registered, "Sie haben bereits ein Konto bei Steward", "Guten Tag Alice,"),
+        (emails.password_reset, "Ein neues Passwort für Steward", "Guten Tag Alice,"),
+        (emails.password_changed, "Ihr Passwort bei Steward wurde geändert", "Guten Tag Alice,"),
     ],
 )
 def test_a_mail_speaks_the_language_of_its_user_whatever_the_worker_speaks(alice, make, subject, greeting):

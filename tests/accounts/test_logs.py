@@ -11,6 +11,7 @@ import pytest
 from django.conf import settings
 from django.test import Client
 
+from accounts import tokens
 from accounts.logs import RedactTokens
 
 LOGGING: dict[str, Any] = settings.LOGGING
@@ -48,6 +49,9 @@ def lines():
             (f"http://testserver/accounts/verify/{TOKEN}/", f"'/accounts/verify/{TOKEN}'"),
             "two: http://testserver/accounts/verify/[token]/ and '/accounts/verify/[token]'",
         ),
+        ("%s", (f"/accounts/password-reset/{TOKEN}/",), "/accounts/password-reset/[token]/"),
+        ("GET %s HTTP/1.1", ("/accounts/password-reset/",), "GET /accounts/password-reset/ HTTP/1.1"),
+        ("%s", ("/accounts/password-reset/check-inbox/",), "/accounts/password-reset/check-inbox/"),
         ("nothing to hide in %s", ("/accounts/login/?next=/accounts/",), "/accounts/login/?next=/accounts/"),
     ],
 )
@@ -63,6 +67,17 @@ def test_a_request_with_a_link_is_logged_without_its_token(lines, client, token)
     assert "Not Found: /accounts/verify/[token]/" in lines()
     assert "Method Not Allowed (PUT): /accounts/verify/[token]/" in lines()
     assert token not in lines()
+
+
+def test_a_request_with_a_link_to_a_new_password_is_logged_without_its_token(lines, client, alice):
+    token = tokens.reset_url(alice).split("/")[-2]
+    client.get(f"/accounts/password-reset/{token}x/")
+    client.put(f"/accounts/password-reset/{token}/")
+    Client(enforce_csrf_checks=True).post(f"/accounts/password-reset/{token}/")
+    assert "Not Found: /accounts/password-reset/[token]/" in lines()
+    assert "Method Not Allowed (PUT): /accounts/password-reset/[token]/" in lines()
+    assert "Forbidden (CSRF cookie not set.): /accounts/password-reset/[token]/" in lines()
+    assert token.split(":")[-1] not in lines()
 
 
 def test_a_link_that_is_refused_by_the_csrf_check_is_logged_without_its_token(lines, token):

@@ -2,35 +2,39 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django_tasks import TaskContext
 
-from accounts import tasks
+from accounts import tasks, tokens
 from accounts.models import User
 from tasks.exceptions import Discard
-from tasks.functions import registry
+from tasks.functions import registry, retention_of
 from tasks.models import Task
 from tasks.testing import run_enqueued
 from tests.accounts.conftest import html_of
 from tests.conftest import PASSWORD
 
-FUNCTIONS = [tasks.send_welcome_email, tasks.send_already_registered_email]
+FUNCTIONS = [tasks.send_welcome_email, tasks.send_already_registered_email, tasks.send_password_changed_email]
+BY_ADDRESS = [tasks.send_password_reset_email]
 WELCOME = "Welcome to Steward: please verify your address"
 KNOWN = "You already have an account at Steward"
 
 
-def run(function, user_id: int) -> str:
+def run(function, argument: int | str) -> str:
     """Enqueue a task, run its function as an attempt does, and return the task's id."""
-    result = function.enqueue(user_id)
-    function.func(TaskContext(task_result=result), user_id)
+    result = function.enqueue(argument)
+    function.func(TaskContext(task_result=result), argument)
     return result.id
 
 
-def test_both_are_registered_task_functions():
-    assert [registry[function.module_path] for function in FUNCTIONS] == FUNCTIONS
+@pytest.mark.parametrize("function", FUNCTIONS + BY_ADDRESS)
+def test_each_is_a_registered_task_function(function):
+    assert registry[function.module_path] is function
 
 
-@pytest.mark.parametrize("function", FUNCTIONS)
+@pytest.mark.parametrize("function", FUNCTIONS + BY_ADDRESS)
 def test_mails_are_urgent_and_have_a_queue_of_their_own_and_enough_attempts_for_a_long_outage(function):
     assert (function.queue_name, function.priority, function.max_attempts, function.timeout) == ("mail", 10, 12, 60)
 
@@ -123,3 +127,54 @@ def test_a_mail_goes_to_the_present_address(newcomer, mailoutbox, function):
 def test_a_task_carries_an_id_and_nothing_else(alice, function):
     function.enqueue(alice.pk)
     assert Task.objects.values_list("args", "kwargs").get() == ([alice.pk], {})
+
+
+# Tasks that are given an address -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("status", ["SUCCESSFUL", "FAILED"])
+@pytest.mark.parametrize("function", BY_ADDRESS)
+def test_an_address_is_shown_to_few_and_kept_for_a_day(function, status):
+    assert function.sensitive == ("email",)
+    assert retention_of(function.module_path, status) == timedelta(days=1)
+
+
+@pytest.mark.parametrize("function", BY_ADDRESS)
+def test_an_unknown_address_gets_no_mail_and_its_task_is_no_failure(alice, mailoutbox, function):
+    function.enqueue("nobody@example.org")
+    [task] = run_enqueued()
+    assert (task.status, task.attempts, task.return_value) == ("SUCCESSFUL", 1, None)
+    assert mailoutbox == []
+
+
+@pytest.mark.parametrize("function", BY_ADDRESS)
+def test_the_address_of_an_account_that_was_switched_off_gets_no_mail(newcomer, mailoutbox, function):
+    User.objects.update(is_active=False)
+    run(function, newcomer.email)
+    assert mailoutbox == []
+
+
+@pytest.mark.parametrize("is_verified", [True, False])
+def test_a_user_gets_a_link_to_a_new_password_verified_or_not(alice, mailoutbox, is_verified):
+    if not is_verified:
+        User.objects.update(email_verified_at=None)
+    task_id = run(tasks.send_password_reset_email, alice.email)
+    [mail] = mailoutbox
+    assert (mail.subject, mail.to) == ("A new password for Steward", ["alice@example.org"])
+    assert mail.extra_headers["Message-ID"] == f"<task-{task_id}@testserver>"
+
+
+def test_an_account_whose_password_an_administrator_took_away_gets_no_link_to_a_new_one(alice, mailoutbox):
+    alice.set_unusable_password()
+    alice.save()
+    run(tasks.send_password_reset_email, alice.email)
+    assert mailoutbox == []
+
+
+def test_a_link_to_a_new_password_is_made_when_the_mail_is_sent(alice, mailoutbox):
+    tasks.send_password_reset_email.enqueue(alice.email)
+    alice.set_password("another lamp by the sea")
+    alice.save()
+    run_enqueued()
+    [link] = [line for line in mailoutbox[0].body.splitlines() if "/accounts/password-reset/" in line]
+    assert tokens.user_of_reset(link.split("/")[-2]) == alice

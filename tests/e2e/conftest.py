@@ -83,9 +83,13 @@ class MailServer:
     def stop(self) -> None:
         self.controller.stop(no_assert=True)
 
-    def mail_to(self, address: str, seconds: float = 20) -> EmailMessage:
-        """Wait for a mail to the address and return the first."""
-        return until(lambda: next((mail for mail in self.mails if mail["To"] == address), None), seconds, "a mail")
+    def mail_to(self, address: str, seconds: float = 20, subject: str = "") -> EmailMessage:
+        """Wait for a mail to the address, whose subject begins so, and return the first."""
+
+        def first() -> EmailMessage | None:
+            return next((m for m in self.mails if m["To"] == address and m["Subject"].startswith(subject)), None)
+
+        return until(first, seconds, f"a mail {subject!r}")
 
 
 @pytest.fixture
@@ -109,7 +113,11 @@ class Site:
 
     def signup_json(self, **data: str) -> tuple[int, dict]:
         """Sign up as an API client does; return the status and the body."""
-        status, body = self.request("POST", "/accounts/signup/", json.dumps(data), "application/json")
+        return self.post_json("/accounts/signup/", **data)
+
+    def post_json(self, path: str, **data: str) -> tuple[int, dict]:
+        """Send JSON as an API client does; return the status and the body."""
+        status, body = self.request("POST", path, json.dumps(data), "application/json")
         return status, json.loads(body)
 
     def request(self, method: str, path: str, body: str | None = None, kind: str = "") -> tuple[int, bytes]:

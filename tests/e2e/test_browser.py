@@ -46,6 +46,37 @@ def test_a_person_signs_up_verifies_the_address_and_logs_in(site, mail_server, b
     assert browser.is_at(f"{site.url}/")
 
 
+def test_a_person_who_forgot_the_password_gets_a_mail_and_logs_in_with_a_new_one(site, mail_server, browser, alice):
+    browser.get(f"{site.url}/accounts/login/")
+    browser.press("Forgot your password?")
+    browser.fill(email="Alice@Example.org")
+    browser.press("Send the mail")
+    assert browser.is_at(f"{site.url}/accounts/password-reset/check-inbox/")
+    assert browser.says("If this address has an account, we have sent an email to it.")
+
+    text = mail_server.mail_to(alice.email).get_body(("plain",)).get_content()
+    (link,) = [line for line in text.splitlines() if "/accounts/password-reset/" in line]
+    browser.set_window_size(400, 800)
+    browser.get(link)
+    assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
+    browser.fill(password="short")
+    browser.press("Change my password")
+    assert browser.says("This password is too short.")
+    browser.fill(password="a new lamp by the lake")
+    browser.press("Change my password")
+    assert browser.is_at(f"{site.url}/accounts/login/")
+    assert browser.says("Your password is changed. Log in with the new one.")
+    told = mail_server.mail_to(alice.email, subject="Your password for Steward was changed")
+    assert f"{site.url}/accounts/password-reset/" in told.get_body(("plain",)).get_content()
+
+    browser.fill(username=alice.email, password="a new lamp by the lake")
+    browser.press("Log in")
+    assert browser.is_at(f"{site.url}/accounts/")
+    browser.get(link)
+    assert browser.says("This link does not work")
+    browser.get_log("browser")  # the 404 itself is logged as an error
+
+
 def test_a_form_with_mistakes_comes_back_with_what_was_typed_and_what_is_missing(site, browser):
     browser.get(f"{site.url}/accounts/signup/")
     browser.fill(display_name="New", email="new@example.org", password="short")
@@ -64,7 +95,14 @@ def test_a_form_with_mistakes_comes_back_with_what_was_typed_and_what_is_missing
 
 def test_pages_fit_a_telephone_and_have_one_heading_and_a_label_for_each_field(site, browser):
     browser.set_window_size(400, 800)
-    for path in ("/", "/accounts/signup/", "/accounts/login/", "/accounts/signup/check-inbox/", "/nowhere/"):
+    for path in (
+        "/",
+        "/accounts/signup/",
+        "/accounts/login/",
+        "/accounts/signup/check-inbox/",
+        "/accounts/password-reset/",
+        "/nowhere/",
+    ):
         browser.get(site.url + path)
         wider = browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth")
         assert wider <= 0, path

@@ -80,10 +80,16 @@ def test_no_log_line_has_a_token_or_a_password(site, mail_server):
     text = mail_server.mail_to("new@example.org").get_body(("plain",)).get_content()
     token = text.split("/accounts/verify/")[1].split("/")[0]
     assert site.request("GET", f"/accounts/verify/{token}/nowhere")[0] == 404
-    logs = until(lambda: "/accounts/verify/" in site.web.log() and site.web.log() + site.cluster.log())
-    assert "[token]" in logs
-    assert token not in logs
-    assert PASSWORD not in logs
+    assert site.post_json("/accounts/password-reset/", email="new@example.org")[0] == 202
+    text = mail_server.mail_to("new@example.org", subject="A new password").get_body(("plain",)).get_content()
+    key = text.split("/accounts/password-reset/")[1].split("/")[0]
+    form = ("password=a+new+lamp+by+the+lake", "application/x-www-form-urlencoded")
+    assert site.request("POST", f"/accounts/password-reset/{key}/", *form)[0] == 403  # it has no CSRF token
+    logs = until(lambda: "/accounts/password-reset/" in site.web.log() and site.web.log() + site.cluster.log())
+    assert "/accounts/verify/[token]/" in logs
+    assert "/accounts/password-reset/[token]/" in logs
+    for secret in (token, key, PASSWORD, "lamp by the lake", "lamp+by+the+lake"):
+        assert secret not in logs
 
 
 class TakesAndRefuses(MailServer):
@@ -110,14 +116,15 @@ def test_no_table_has_a_token_or_a_password(site, mail_server):
     mail_server.refuse_next = 1  # so that there is an error with its traceback too
     for _known in (False, True):
         site.signup_json(email="new@example.org", display_name="New", password=PASSWORD)
+    site.post_json("/accounts/password-reset/", email="new@example.org")
     until(lambda: not Task.objects.filter(finished_at=None).exists(), 40)
     texts = [mail.get_body(("plain",)).get_content() for mail in mail_server.mails]
-    tokens = [text.split("/accounts/verify/")[1].split("/")[0] for text in texts]
-    assert len(tokens) == 2
+    tokens = [re.split("/accounts/(?:verify|password-reset)/", text)[1].split("/")[0] for text in texts]
+    assert len(tokens) == 3
     stored = "\n".join(str(values) for model in apps.get_models() for values in model._base_manager.values())
     assert "new@example.org" in stored
     assert "SMTPDataError" in stored
     assert [secret for secret in (PASSWORD, *tokens) if secret in stored] == []
     signed = r":\w{6}:[\w-]{43}"  # the end of whatever Django signs
-    assert re.search(signed, tokens[0])
+    assert all(re.search(signed, token) for token in tokens)
     assert not re.search(signed, stored)
