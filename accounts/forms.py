@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from typing import Any
+from typing import Any, ClassVar
 
 from django import forms
 from django.contrib.auth.forms import AuthenticationForm
@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.models import User
 from accounts.tasks import (
+    resend_verification_email,
     send_already_registered_email,
     send_password_changed_email,
     send_password_reset_email,
@@ -122,8 +123,10 @@ class LoginForm(AuthenticationForm):
         )
 
 
-class PasswordResetForm(forms.Form):
-    """Asks for a link to a new password. Looks nothing up: the worker does."""
+class AddressForm(forms.Form):
+    """Hands an address to a task. Looks nothing up: the worker does."""
+
+    task: ClassVar[Any]
 
     email = AddressField(
         label=_("Email address"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "username"})
@@ -131,7 +134,19 @@ class PasswordResetForm(forms.Form):
 
     def save(self) -> None:
         """Enqueue the task that knows whom to mail."""
-        send_password_reset_email.enqueue(self.cleaned_data["email"])
+        self.task.enqueue(self.cleaned_data["email"])
+
+
+class PasswordResetForm(AddressForm):
+    """Asks for a link to a new password."""
+
+    task = send_password_reset_email
+
+
+class ResendForm(AddressForm):
+    """Asks for the mail that verifies the address once more."""
+
+    task = resend_verification_email
 
 
 class NewPasswordForm(forms.Form):

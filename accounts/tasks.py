@@ -49,6 +49,14 @@ def send_already_registered_email(context: TaskContext, user_id: int) -> None:
 
 
 @task(takes_context=True, sensitive=("email",), retention=ADDRESS_KEPT, **MAIL)
+def resend_verification_email(context: TaskContext, email: str) -> None:
+    """Send the link that verifies the address, if it has an account that is on and not verified yet."""
+    user = User.objects.filter(email=email, is_active=True, email_verified_at=None).first()
+    if user is not None:
+        emails.welcome(user, context.task_result.id).send()
+
+
+@task(takes_context=True, sensitive=("email",), retention=ADDRESS_KEPT, **MAIL)
 def send_password_reset_email(context: TaskContext, email: str) -> None:
     """Send the link to a new password, if the address has an account that is on and may log in with a password."""
     user = User.objects.filter(email=email, is_active=True).first()

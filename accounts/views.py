@@ -19,9 +19,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import tokens
-from accounts.forms import LoginForm, NewPasswordForm, PasswordResetForm, SignupForm
+from accounts.forms import AddressForm, LoginForm, NewPasswordForm, PasswordResetForm, ResendForm, SignupForm
 
-Form = SignupForm | PasswordResetForm
+Form = SignupForm | AddressForm
 
 
 @login_not_required
@@ -47,6 +47,17 @@ def password_reset(request: HttpRequest) -> HttpResponse:
         detail = _("If this address has an account, we have sent an email to it.")
         return _json(request, PasswordResetForm, detail, _("Send the address with POST."))
     return _page(request, PasswordResetForm, "accounts/password_reset.html", "accounts:password_reset_sent")
+
+
+@login_not_required
+@csrf_exempt  # as above
+@require_http_methods(["GET", "HEAD", "POST"])
+def resend(request: HttpRequest) -> HttpResponse:
+    """Take an address that the link which verifies it goes to once more, as `password_reset` does."""
+    if request.content_type == "application/json":
+        detail = _("If this address has an account that is not verified yet, we have sent an email to it.")
+        return _json(request, ResendForm, detail, _("Send the address with POST."))
+    return _page(request, ResendForm, "accounts/resend.html", "accounts:resend_sent")
 
 
 @never_cache

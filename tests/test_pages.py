@@ -34,6 +34,8 @@ OPEN = [
     "/accounts/signup/",
     "/accounts/signup/check-inbox/",
     "/accounts/verify/<token>/",
+    "/accounts/verify/resend/",
+    "/accounts/verify/resend/check-inbox/",
     "/admin/login/",
     "/examples/visits/<name>/",
     "/health/live",
@@ -312,7 +314,8 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     pages += [client.get(path) for path in ("/accounts/password-reset/", "/accounts/password-reset/check-inbox/")]
     reset = tokens.reset_url(new).removeprefix("http://testserver")
     pages += [client.get(reset), client.get("/accounts/password-reset/x/"), client.post(reset, {"password": "x"})]
-    pages += [client.post("/accounts/password-reset/", {"email": "x"})]
+    pages += [client.get(path) for path in ("/accounts/verify/resend/", "/accounts/verify/resend/check-inbox/")]
+    pages += [client.post(f"/accounts/{path}/", {"email": "x"}) for path in ("password-reset", "verify/resend")]
     pages += [client.post("/accounts/signup/", {"email": "x"}), client.post("/accounts/login/", {"username": "x"})]
     client.force_login(alice)
     pages += [client.get("/"), client.get("/accounts/")]

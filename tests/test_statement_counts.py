@@ -68,6 +68,8 @@ RECORDED: dict[str, tuple[int, int]] = {
     "password reset, known address": (1, 1),
     "password reset, unknown address": (1, 1),
     "new password by the link": (5, 5),
+    "resend, unverified address": (1, 1),
+    "resend, unknown address": (1, 1),
 }
 
 NO_LUCK = Failure(TaskError.Kind.EXCEPTION, "builtins.ValueError", "no luck")
@@ -319,6 +321,22 @@ def _() -> Any:
     address = tokens.reset_url(User.objects.create_user("alice@example.org", PASSWORD))
     yield lambda: Client().post(address, {"password": "a new lamp by the lake"})
     assert Task.objects.count() == 1
+
+
+def resend(address: str) -> Iterator[Callable[[], object]]:
+    User.objects.create_user("alice@example.org", PASSWORD)
+    yield lambda: Client().post(reverse("accounts:resend"), {"email": address})
+    assert Task.objects.get().args == [address]
+
+
+@operation("resend, unverified address")
+def _() -> Any:
+    yield from resend("alice@example.org")
+
+
+@operation("resend, unknown address")
+def _() -> Any:
+    yield from resend("nobody@example.org")
 
 
 @pytest.mark.parametrize("name", RECORDED)

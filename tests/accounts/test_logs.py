@@ -52,6 +52,7 @@ def lines():
         ("%s", (f"/accounts/password-reset/{TOKEN}/",), "/accounts/password-reset/[token]/"),
         ("GET %s HTTP/1.1", ("/accounts/password-reset/",), "GET /accounts/password-reset/ HTTP/1.1"),
         ("%s", ("/accounts/password-reset/check-inbox/",), "/accounts/password-reset/check-inbox/"),
+        ("%s", ("/accounts/verify/resend/check-inbox/",), "/accounts/verify/resend/check-inbox/"),
         ("nothing to hide in %s", ("/accounts/login/?next=/accounts/",), "/accounts/login/?next=/accounts/"),
     ],
 )

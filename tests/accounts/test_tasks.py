@@ -17,7 +17,7 @@ from tests.accounts.conftest import html_of
 from tests.conftest import PASSWORD
 
 FUNCTIONS = [tasks.send_welcome_email, tasks.send_already_registered_email, tasks.send_password_changed_email]
-BY_ADDRESS = [tasks.send_password_reset_email]
+BY_ADDRESS = [tasks.send_password_reset_email, tasks.resend_verification_email]
 WELCOME = "Welcome to Steward: please verify your address"
 KNOWN = "You already have an account at Steward"
 
@@ -178,3 +178,16 @@ def test_a_link_to_a_new_password_is_made_when_the_mail_is_sent(alice, mailoutbo
     run_enqueued()
     [link] = [line for line in mailoutbox[0].body.splitlines() if "/accounts/password-reset/" in line]
     assert tokens.user_of_reset(link.split("/")[-2]) == alice
+
+
+def test_a_newcomer_gets_the_link_that_verifies_again(newcomer, mailoutbox):
+    task_id = run(tasks.resend_verification_email, newcomer.email)
+    [mail] = mailoutbox
+    assert (mail.subject, mail.to) == (WELCOME, ["alice@example.org"])
+    assert "/accounts/verify/" in mail.body
+    assert mail.extra_headers["Message-ID"] == f"<task-{task_id}@testserver>"
+
+
+def test_an_address_that_is_verified_gets_no_link_that_verifies(alice, mailoutbox):
+    run(tasks.resend_verification_email, alice.email)
+    assert mailoutbox == []

@@ -101,6 +101,7 @@ def test_pages_fit_a_telephone_and_have_one_heading_and_a_label_for_each_field(s
         "/accounts/login/",
         "/accounts/signup/check-inbox/",
         "/accounts/password-reset/",
+        "/accounts/verify/resend/",
         "/nowhere/",
     ):
         browser.get(site.url + path)
