@@ -177,3 +177,23 @@ class NewPasswordForm(forms.Form):
             if is_changed:
                 send_password_changed_email.enqueue(self.user.pk)
         return is_changed
+
+
+class PasswordChangeForm(NewPasswordForm):
+    """Gives a user a new password, after the present one was typed."""
+
+    old_password = forms.CharField(
+        label=_("Present password"),
+        strip=False,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password"}),
+    )
+
+    field_order = ["old_password"]
+    proves_email = False
+
+    def clean_old_password(self) -> str:
+        """Refuse any but the present password."""
+        password: str = self.cleaned_data["old_password"]
+        if not self.user.check_password(password):
+            raise forms.ValidationError(_("This is not your present password."))
+        return password

@@ -6,7 +6,7 @@ import json
 
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth import logout
+from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LoginView as DjangoLoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -19,7 +19,16 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import tokens
-from accounts.forms import AddressForm, LoginForm, NewPasswordForm, PasswordResetForm, ResendForm, SignupForm
+from accounts.forms import (
+    AddressForm,
+    LoginForm,
+    NewPasswordForm,
+    PasswordChangeForm,
+    PasswordResetForm,
+    ResendForm,
+    SignupForm,
+)
+from accounts.models import User
 
 Form = SignupForm | AddressForm
 
@@ -148,6 +157,21 @@ def _without_referrer(response: HttpResponse) -> HttpResponse:
 def account(request: HttpRequest) -> HttpResponse:
     """Show people their account."""
     return render(request, "accounts/account.html")
+
+
+@never_cache
+@sensitive_post_parameters("old_password", "password")
+@require_http_methods(["GET", "HEAD", "POST"])
+def password_change(request: HttpRequest) -> HttpResponse:
+    """Let somebody who knows the present password choose another. This session stays, the others end."""
+    assert isinstance(request.user, User)
+    form = PasswordChangeForm(request.user, request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        if form.save():
+            update_session_auth_hash(request, form.user)
+            messages.success(request, _("Your password is changed. Your other sessions have ended."))
+        return redirect("accounts:account")  # which asks for a login if another was faster
+    return render(request, "accounts/password_change.html", {"form": form})
 
 
 @method_decorator(login_not_required, name="dispatch")

@@ -70,6 +70,7 @@ RECORDED: dict[str, tuple[int, int]] = {
     "new password by the link": (5, 5),
     "resend, unverified address": (1, 1),
     "resend, unknown address": (1, 1),
+    "password change": (15, 15),
 }
 
 NO_LUCK = Failure(TaskError.Kind.EXCEPTION, "builtins.ValueError", "no luck")
@@ -337,6 +338,15 @@ def _() -> Any:
 @operation("resend, unknown address")
 def _() -> Any:
     yield from resend("nobody@example.org")
+
+
+@operation("password change")
+def _() -> Any:
+    user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
+    client.force_login(user)
+    data = {"old_password": PASSWORD, "password": "a new lamp by the lake"}
+    yield lambda: client.post(reverse("accounts:password_change"), data)
+    assert Task.objects.count() == 1
 
 
 @pytest.mark.parametrize("name", RECORDED)

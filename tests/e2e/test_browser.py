@@ -72,6 +72,11 @@ def test_a_person_who_forgot_the_password_gets_a_mail_and_logs_in_with_a_new_one
     browser.fill(username=alice.email, password="a new lamp by the lake")
     browser.press("Log in")
     assert browser.is_at(f"{site.url}/accounts/")
+    browser.press("Change password")
+    browser.fill(old_password="a new lamp by the lake", password=PASSWORD)
+    browser.press("Change my password")
+    assert browser.is_at(f"{site.url}/accounts/")
+    assert browser.says("Your password is changed. Your other sessions have ended.")
     browser.get(link)
     assert browser.says("This link does not work")
     browser.get_log("browser")  # the 404 itself is logged as an error
