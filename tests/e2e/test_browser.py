@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from django.conf import settings
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from selenium.webdriver.common.by import By
 
+from accounts import tokens
 from accounts.models import User
 from tasks.models import Task
 from tasks.tasks import prune
@@ -117,6 +119,15 @@ def test_pages_fit_a_telephone_and_have_one_heading_and_a_label_for_each_field(s
             label = browser.find_element(By.CSS_SELECTOR, f"label[for='{field.get_attribute('id')}']")
             assert label.text, path
         browser.get_log("browser")  # the 404 itself is logged as an error
+
+
+def test_a_long_address_fits_a_telephone_too(site, browser):
+    address = "a" * 64 + "@" + "b" * 60 + ".example.org"
+    user = User.objects.create_user(address, PASSWORD)
+    browser.set_window_size(400, 800)
+    browser.get(site.url + tokens.reset_url(user).removeprefix(settings.SITE_URL))
+    assert browser.says("Choose a new password")
+    assert browser.execute_script("return document.documentElement.scrollWidth - window.innerWidth") <= 0
 
 
 def test_an_operator_reads_why_a_task_failed_retries_it_and_it_succeeds(site, browser, operator, tmp_path):
