@@ -43,7 +43,7 @@ def hold_unknown(queues: Iterable[str], known: set[str]) -> int:
     if not known:
         return 0
     waiting = Task.objects.waiting().filter(held_at__isnull=True)
-    return _update(lambda: waiting.filter(pk__in=statements.unknown(BATCH, OVERDUE, queues, known)[:BATCH]), Now())
+    return _update(waiting, lambda: statements.unknown(BATCH, OVERDUE, queues, known)[:BATCH], Now())
 
 
 def let_go(known: Collection[str]) -> int:
@@ -53,16 +53,17 @@ def let_go(known: Collection[str]) -> int:
     one_by_one = Schedule.objects.filter(pk=OuterRef("schedule")).exclude(overlap=Schedule.Overlap.ALLOW)
     held = Task.objects.filter(held_at__isnull=False, task_path__in=known, status=TaskResultStatus.READY)
     in_turn = held.exclude(Exists(earlier) & Exists(one_by_one))
-    return _update(lambda: in_turn.order_by("pk"), None)
+    return _update(in_turn, lambda: list(in_turn.order_by("pk").values_list("pk", flat=True)[:BATCH]), None)
 
 
-def _update(rows: Callable[[], QuerySet[Task]], held_at: Any) -> int:
-    """Give rows this `held_at`, batch by batch, for BUDGET seconds; wait for nobody's lock. Return how many."""
+def _update(rows: QuerySet[Task], look: Callable[[], list[int]], held_at: Any) -> int:
+    """Give those of the rows that a look finds this `held_at`, for BUDGET seconds, and wait for nobody's lock."""
     count, deadline = 0, time.monotonic() + BUDGET
-    while True:
+    while ids := look():
         with transaction.atomic():
-            locked = rows().select_for_update(skip_locked=True, of=("self",))
-            ids = list(locked.values_list("pk", flat=True)[:BATCH])
-            count += Task.objects.filter(pk__in=ids).update(held_at=held_at) if ids else 0
-        if not ids or time.monotonic() > deadline:
-            return count
+            locked = rows.filter(pk__in=ids).select_for_update(skip_locked=True, of=("self",))
+            found = list(locked.values_list("pk", flat=True))
+            count += Task.objects.filter(pk__in=found).update(held_at=held_at) if found else 0
+        if not found or time.monotonic() > deadline:
+            break
+    return count

@@ -95,6 +95,8 @@ def say_what_nobody_can_run(known: Collection[str], now: datetime | None = None)
     if not known:
         return 0
     due = Schedule.objects.going().filter(due_at__lte=now or Now()).exclude(task_path__in=known)
+    if not due.exists():
+        return 0
     with transaction.atomic():
         ids = list(due.select_for_update(skip_locked=True).values_list("pk", flat=True))
         says = Concat(Value("No running cluster has the task function "), "task_path", Value("."))
