@@ -80,6 +80,7 @@ class Housekeeper:
                     self.in_peace(self.tick)
                 self.outage.is_over()
             except DatabaseError as error:
+                self.listen_first()
                 connections.close_all()
                 time.sleep(self.outage.wait_after(error))
 
@@ -118,9 +119,9 @@ class Housekeeper:
 
     def beat(self) -> None:
         """Say that the cluster lives, give back what stuck, and rescue the tasks of clusters that say so no more."""
-        self.beat_due = time.monotonic() + self.every
         self.row.workers = self.slots.alive()
         rescue.heartbeat(self.row)
+        self.beat_due = time.monotonic() + self.every  # one that could not be written is tried again at once
         self.look_at_the_clocks()
         leases.release(self.row.pk, older_than=leases.CLAIM_LIFETIME)
         if time.monotonic() >= self.patient_until:
@@ -133,6 +134,8 @@ class Housekeeper:
         except Exception as error:
             if ticks.is_outage(error):
                 raise
+            if isinstance(error, DatabaseError):
+                self.listen_first()
             logger.exception("the housekeeper could not %s; it goes on", act.__name__.replace("_", " "))
 
     def tick(self) -> None:
@@ -180,7 +183,7 @@ class Housekeeper:
             self.listen_first()
 
     def listen_first(self) -> None:
-        """Take no cluster for dead that was not silent while this one could listen: perhaps nobody could speak."""
+        """Take no cluster for dead that was not silent while this one could speak and listen: perhaps nobody could."""
         self.patient_until = time.monotonic() + SILENCE * settings.TASKS_LEASE
 
     def cancel(self) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-from django.db import connection
+import time
 
-from tasks import leases
+import pytest
+from django.db import OperationalError, connection
+
+from tasks import leases, rescue
 from tasks.housekeeper import Housekeeper
 from tasks.models import Cluster
 from tasks.shared import Slots, fork
@@ -52,6 +54,32 @@ def test_schedules_do_not_keep_a_housekeeper_from_its_heartbeat(transactional_db
     with pytest.raises(KeyboardInterrupt):
         housekeeper.run()
     assert list(Cluster.objects.alive()) == [holder]
+
+
+def test_who_could_not_speak_itself_takes_nobody_for_dead(transactional_db, monkeypatch):
+    """Of two clusters, one wrote its heartbeat in a moment in which the disk was not full."""
+    ended, _other_end = fork.Pipe(duplex=False)
+    housekeeper = Housekeeper(rows.cluster_row(), Slots(1), ended, str)
+    running = rows.running(holder=rows.cluster_row(heartbeat_age=3600))
+    housekeeper.patient_until = 0.0  # it has listened for long enough
+    beats = []
+
+    def beat_when_there_is_room(row):
+        beats.append(row)
+        if len(beats) == 1:
+            raise OperationalError("database or disk is full")
+        if len(beats) == 3:
+            raise KeyboardInterrupt
+        heartbeat(row)
+        housekeeper.every = 0.0
+
+    heartbeat = rescue.heartbeat
+    monkeypatch.setattr(rescue, "heartbeat", beat_when_there_is_room)
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        housekeeper.run()
+    assert time.monotonic() - start < housekeeper.patient_until - start  # the second beat was within its patience
+    assert (row(running).status, kinds(running)) == ("RUNNING", [])
 
 
 def test_an_outcome_that_a_crashed_server_forgot_is_noticed_at_the_second_look(transactional_db, monkeypatch):
