@@ -141,9 +141,9 @@ def test_a_claim_does_not_read_what_is_held(transactional_db):
     Task.objects.update(task_path="tests.work.tasks.gone", run_after=Now() - timedelta(minutes=1))
     beside_unknown = effort()
     assert hold_unknown(QUEUES, KNOWN) == 3000
-    beside_held = effort()
     assert beside_unknown > 100 + alone
-    assert beside_held <= 20 + alone
+    # PostgreSQL reads the old entries of an index until no transaction can need them any more
+    until(lambda: effort() <= 20 + alone, 20, "a claim reads no more than without them")
 
 
 def test_a_cluster_holds_what_it_does_not_know_and_runs_the_rest(cluster):
