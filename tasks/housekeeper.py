@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import close_old_connections, connections
 
-from tasks import holding, leases, pings, rescue, ticks
+from tasks import holding, leases, pings, rescue, statements, ticks
 from tasks.functions import registry
 from tasks.models import SILENCE, Cluster, Task
 from tasks.outage import Outage
@@ -141,11 +141,11 @@ class Housekeeper:
     def tick(self) -> None:
         """Settle what is due of the schedules, and look again at the next due time or after LOOK seconds."""
         wait = LOOK
-        due_in, is_any_held = ticks.next_due()
+        due_in, is_any_held = statements.next_due()
         if settings.TASKS_SCHEDULES and due_in is not None:
             if due_in <= 0:
                 wait = 0.0 if ticks.fire() else LOOK
-                due_in, is_any_held = ticks.next_due()
+                due_in, is_any_held = statements.next_due()
             if due_in is not None and due_in > 0:  # otherwise another cluster is at it
                 wait = min(wait, due_in)
         if is_any_held:

@@ -61,11 +61,6 @@ LONGEST = 1000
 Outcome, Reason = Tick.Outcome, Tick.Reason
 
 
-def next_due() -> tuple[float | None, bool]:
-    """Return in how many seconds the next schedule is due, None if there is none; and whether a task of one is held."""
-    return statements.next_due()
-
-
 def fire(now: datetime | None = None) -> bool:
     """Settle what is due, by the database's clock or as if it was `now`; return whether more is left to settle.
 

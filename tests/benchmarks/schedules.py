@@ -36,7 +36,7 @@ def schedules(options: Options) -> Iterator[Figures]:
             assert len(lags) >= EACH_SECOND * seconds, f"{len(lags)} ticks"
             Schedule.objects.filter(name__startswith="bench").delete()
             _make(MANY, timing="0 3 * * *", due_at=start + timedelta(days=1))
-            time.sleep(1)
+            time.sleep(1)  # what the ticks set going comes to rest; nothing shows when
             before = clusters.cpu()
             time.sleep(seconds)  # this is the measure
             used = clusters.cpu_since(before)

@@ -16,7 +16,7 @@ from django.db import connection
 from django.db.models import Min, Q
 from django.db.models.functions import Now
 
-from tasks import holding, ticks
+from tasks import holding, statements, ticks
 from tasks.functions import registry
 from tasks.models import Schedule, Task, Tick
 from tests.tasks import rows
@@ -100,7 +100,7 @@ def expected(schedule: Schedule, plan: Plan) -> dict[datetime, tuple[str, str]]:
 
 def finish_what_is_done(now: datetime, slow: set[int], begun: dict[int, datetime]) -> None:
     """End quick tasks at once, slow ones after their time; it counts from when they could start."""
-    _due_in, is_any_held = ticks.next_due()
+    _due_in, is_any_held = statements.next_due()
     if is_any_held:
         holding.let_go(registry)
     unfinished = Task.objects.filter(finished_at__isnull=True)
