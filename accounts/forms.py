@@ -179,6 +179,28 @@ class NewPasswordForm(forms.Form):
         return is_changed
 
 
+class ReauthenticationForm(forms.Form):
+    """Asks who is logged in for the password again."""
+
+    password = forms.CharField(
+        label=_("Password"),
+        strip=False,
+        max_length=1024,
+        widget=forms.PasswordInput(attrs={"autocomplete": "current-password", "autofocus": True}),
+    )
+
+    def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.user = user
+
+    def clean_password(self) -> str:
+        """Refuse any but the present password."""
+        password: str = self.cleaned_data["password"]
+        if not self.user.check_password(password):
+            raise forms.ValidationError(_("This is not your password. Try again."))
+        return password
+
+
 class PasswordChangeForm(NewPasswordForm):
     """Gives a user a new password, after the present one was typed."""
 

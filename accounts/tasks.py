@@ -3,21 +3,19 @@
 Where somebody asks with an address and no login, the address is the argument, and only the worker looks it up: the
 answer cannot depend on whether it is known. Such a row is kept for ADDRESS_KEPT.
 
-At the end the tables that grow with people, see `tasks.retention`: accounts, and what Django keeps of sessions and of
-what administrators did.
+At the end the tables that grow with people, see `tasks.retention`.
 """
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
-from django.contrib.sessions.models import Session
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskContext, task
 
 from accounts import emails
-from accounts.models import User
+from accounts.models import EmailChange, Export, KnownBrowser, SecurityEvent, Session, Throttle, User
 from tasks.backoff import exponential
 from tasks.exceptions import Discard
 from tasks.retention import in_words, retain
@@ -30,6 +28,7 @@ MAIL: dict[str, Any] = {
     "timeout": 60,
 }
 ADDRESS_KEPT = timedelta(days=1)
+EXPORT_KEPT = timedelta(days=7)
 
 
 @task(takes_context=True, **MAIL)
@@ -77,20 +76,28 @@ def _user(user_id: int) -> User:
     return user
 
 
-def _session_lifetime() -> timedelta:
-    return timedelta(seconds=settings.SESSION_COOKIE_AGE)
-
-
-def _first_used_session() -> datetime | None:
-    """Return when the session that ends first was used for the last time, which is all that is known of its age."""
-    ends = Session.objects.order_by("expire_date").values_list("expire_date", flat=True).first()
-    return ends and ends - _session_lifetime()
-
-
 retain(
-    "sessions", _("sessions"), Session.objects.all, "expire_date", oldest=_first_used_session,
-    words=lambda: _("%(time)s after their last use") % {"time": in_words(_session_lifetime())},
+    "sessions", _("sessions"), Session.objects.all, "expire_date",
+    oldest=lambda: Session.objects.order_by("expire_date").values_list("created_at", flat=True).first(),
+    words=lambda: _("%(time)s after their last use")
+    % {"time": in_words(timedelta(seconds=settings.SESSION_COOKIE_AGE))},
 )  # fmt: skip
+retain(
+    "throttle-counters", _("throttle counters"), Throttle.objects.all, "expires_at",
+    words=lambda: _("as long as they count"),
+)  # fmt: skip
+retain(
+    "security-events", _("security events"), SecurityEvent.objects.all, "at",
+    lambda: timedelta(seconds=settings.RETENTION_SECURITY_EVENTS),
+)  # fmt: skip
+retain(
+    "known-browsers", _("known browsers"), KnownBrowser.objects.all, "last_login_at",
+    lambda: timedelta(seconds=settings.RETENTION_KNOWN_BROWSERS),
+)  # fmt: skip
+retain(  # the last of its links, which undoes it, works for 7 days after the confirmation
+    "email-changes", _("changes of address"), EmailChange.objects.all, "requested_at", lambda: timedelta(days=30)
+)  # fmt: skip
+retain("exports", _("exports"), Export.objects.all, "expires_at", words=lambda: in_words(EXPORT_KEPT))
 retain(
     "unverified-accounts", _("unverified accounts"), User.objects.unverified, "created_at",
     lambda: timedelta(seconds=settings.RETENTION_UNVERIFIED_ACCOUNTS),

@@ -14,6 +14,7 @@ urlpatterns = [
     path("verify/resend/", views.resend, name="resend"),
     path("verify/resend/check-inbox/", views.check_inbox, {"about": "resend"}, name="resend_sent"),
     path("verify/<str:token>/", views.verify, name="verify"),
+    path("reauthenticate/", views.reauthenticate, name="reauthenticate"),
     path("password-change/", views.password_change, name="password_change"),
     path("password-reset/", views.password_reset, name="password_reset"),
     path("password-reset/check-inbox/", views.check_inbox, {"about": "reset"}, name="password_reset_sent"),

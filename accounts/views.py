@@ -8,10 +8,13 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView as DjangoLoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
@@ -19,12 +22,15 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import tokens
+from accounts.door import log_in, prove
+from accounts.events import Kind, Outcome, record
 from accounts.forms import (
     AddressForm,
     LoginForm,
     NewPasswordForm,
     PasswordChangeForm,
     PasswordResetForm,
+    ReauthenticationForm,
     ResendForm,
     SignupForm,
 )
@@ -174,6 +180,30 @@ def password_change(request: HttpRequest) -> HttpResponse:
     return render(request, "accounts/password_change.html", {"form": form})
 
 
+@never_cache
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "HEAD", "POST"])
+def reauthenticate(request: HttpRequest) -> HttpResponse:
+    """Ask for the password again, see `accounts.door.sensitive`, and send people on to where they wanted to go."""
+    assert isinstance(request.user, User)
+    form = ReauthenticationForm(request.user, request.POST or None)
+    if request.method == "POST":
+        is_valid = form.is_valid()
+        record(Kind.REAUTHENTICATION, request, request.user, Outcome.SUCCEEDED if is_valid else Outcome.FAILED)
+        if is_valid:
+            prove(request)
+            return redirect(_next_url(request))
+    return render(request, "accounts/reauthenticate.html", {"form": form, "next": _next_url(request)})
+
+
+def _next_url(request: HttpRequest) -> str:
+    """Return where the request wants to be sent on to, if that is on this site; else the page of the account."""
+    url = request.POST.get("next") or request.GET.get("next") or ""
+    hosts = {request.get_host()}
+    is_ours = url_has_allowed_host_and_scheme(url, allowed_hosts=hosts, require_https=request.is_secure())
+    return url if is_ours else reverse("accounts:account")
+
+
 @method_decorator(login_not_required, name="dispatch")
 class LoginView(DjangoLoginView):
     """Django's, with our form. Somebody who is logged in is sent on."""
@@ -182,3 +212,10 @@ class LoginView(DjangoLoginView):
     template_name = "accounts/login.html"
     redirect_authenticated_user = True
     extra_context = {"site_name": settings.SITE_NAME}  # Django's view would put the request's host there
+
+    def form_valid(self, form: AuthenticationForm) -> HttpResponse:
+        """Let them in."""
+        user = form.get_user()
+        assert isinstance(user, User)
+        log_in(self.request, user)
+        return redirect(self.get_success_url())

@@ -6,12 +6,11 @@ from datetime import timedelta
 
 import pytest
 from django.conf import settings
-from django.contrib.sessions.models import Session
 from django.utils import timezone
 from selenium.webdriver.common.by import By
 
 from accounts import tokens
-from accounts.models import User
+from accounts.models import Session, User
 from tasks.models import Task
 from tasks.tasks import prune
 from tests.conftest import PASSWORD

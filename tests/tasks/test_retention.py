@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
-from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
+from accounts.models import Session
 from tasks.cleanup import prune
 from tasks.models import Cluster, TaskError
 from tasks.retention import in_words, pruned_tables, retain, tables
@@ -24,6 +24,9 @@ DO_NOT_GROW = {
     "auth.Group": "made by an administrator",
     "auth.Permission": "one for each thing that can be permitted",
     "auth.Group_permissions": "no more than groups times permissions",
+    "accounts.Passkey": "a few for each user",
+    "accounts.RecoveryCode": "ten for each user",
+    "accounts.Totp": "one for each user",
     "accounts.User_groups": "goes with its user",
     "accounts.User_user_permissions": "goes with its user",
     "contenttypes.ContentType": "one for each model",
@@ -79,7 +82,12 @@ INDEX = {
     "tasks": "tasks_task_expires",
     "clusters": "tasks_cluster_heartbeat_at",
     "ticks": "tasks_tick_created_at",
-    "sessions": "django_session_expire_date",
+    "sessions": "accounts_session_expire_date",
+    "throttle-counters": "accounts_throttle_expires_at",
+    "security-events": "accounts_event_at",
+    "known-browsers": "accounts_knownbrowser_age",
+    "email-changes": "accounts_emailchange_age",
+    "exports": "accounts_export_age",
     "unverified-accounts": "accounts_user_unverified",
     "admin-log": {"sqlite": "USING INTEGER PRIMARY KEY", "postgresql": "django_admin_log_pkey"},
 }
@@ -102,9 +110,10 @@ def test_every_pruned_table_names_its_index_here():
 
 def test_a_session_goes_when_it_has_ended():
     now = timezone.now()
-    Session.objects.create(session_key="a", session_data="", expire_date=now - timedelta(seconds=1))
+    began = now - timedelta(days=3)
+    Session.objects.create(session_key="a", session_data="", expire_date=now - timedelta(seconds=1), created_at=began)
     Session.objects.create(session_key="b", session_data="", expire_date=now + timedelta(seconds=60))
-    assert tables["sessions"].oldest_row() == now - timedelta(days=14, seconds=1)
+    assert tables["sessions"].oldest_row() == began
     assert prune(tables["sessions"]).pruned == 1
     assert Session.objects.get().session_key == "b"
 
@@ -171,6 +180,11 @@ def test_each_table_says_how_long_its_rows_are_kept():
         "clusters": "1 day",
         "ticks": "90 days",
         "sessions": "14 days after their last use",
+        "throttle-counters": "as long as they count",
+        "security-events": "365 days",
+        "known-browsers": "365 days",
+        "email-changes": "30 days",
+        "exports": "7 days",
         "unverified-accounts": "7 days",
         "admin-log": "365 days",
     }

@@ -76,6 +76,7 @@ class User(AbstractBaseUser, PermissionsMixin):
     is_active = models.BooleanField(_("active"), default=True, help_text=_("Off: cannot log in. Better than deleting."))
     is_staff = models.BooleanField(_("staff"), default=False, help_text=_("May open the administration."))
     created_at = models.DateTimeField(_("signed up at"), db_default=Now(), editable=False)
+    delete_after = models.DateTimeField(_("will be deleted after"), null=True, blank=True, editable=False)
 
     objects = UserManager()
 

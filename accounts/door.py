@@ -1,0 +1,52 @@
+"""The one way in: whoever is logged in came through `log_in`, and sensitive pages ask for the password again."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+
+from accounts.events import Kind, record
+from accounts.models import User
+
+PROVED_AT = "proved_at"
+"""Key of the session: when its user last showed to be who they are, in seconds since 1970."""
+
+View = Callable[..., HttpResponse]
+
+
+def log_in(request: HttpRequest, user: User, **details: Any) -> None:
+    """Give the browser a session of this user, who has shown all that is asked for. `details` go into the log."""
+    request.session.begin_anew()  # type: ignore[attr-defined]  # the engine is ours
+    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    prove(request)
+    record(Kind.LOGIN, request, user, **details)
+
+
+def prove(request: HttpRequest) -> None:
+    """Note that the user of this session has just shown to be who they are."""
+    request.session[PROVED_AT] = int(time.time())
+
+
+def has_proved(request: HttpRequest) -> bool:
+    """Return whether that was less than REAUTHENTICATE_AFTER ago."""
+    return 0 <= time.time() - request.session.get(PROVED_AT, 0) < settings.REAUTHENTICATE_AFTER
+
+
+def sensitive(view: View) -> View:
+    """Decorate a view that asks for the password again where that is too long ago. It comes back with a GET."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if has_proved(request):
+            return view(request, *args, **kwargs)
+        return redirect_to_login(request.get_full_path(), reverse("accounts:reauthenticate"))
+
+    return guarded
