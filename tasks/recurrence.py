@@ -33,6 +33,9 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 from cronsim.cronsim import RANGES, Field
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 LONGEST = timedelta(days=3650)
@@ -46,16 +49,17 @@ MACROS = {
     "@hourly": "0 * * * *",
 }
 FIELDS = {
-    Field.MINUTE: ("minute", "0 to 59"),
-    Field.HOUR: ("hour", "0 to 23"),
-    Field.DAY: ("day of the month", "1 to 31"),
-    Field.MONTH: ("month", "1 to 12, JAN to DEC"),
-    Field.DOW: ("day of the week", "0 to 7, SUN to SAT"),
+    Field.MINUTE: (gettext_lazy("minute"), gettext_lazy("0 to 59")),
+    Field.HOUR: (gettext_lazy("hour"), gettext_lazy("0 to 23")),
+    Field.DAY: (gettext_lazy("day of the month"), gettext_lazy("1 to 31")),
+    Field.MONTH: (gettext_lazy("month"), gettext_lazy("1 to 12, JAN to DEC")),
+    Field.DOW: (gettext_lazy("day of the week"), gettext_lazy("0 to 7, SUN to SAT")),
 }
-FORMS = (
-    f"five fields of cron ({', '.join(name for name, _ in FIELDS.values())}), {', '.join(MACROS)}, and "
-    '"every N seconds", minutes, hours or days: N is a whole number from 1, and the whole at most 3650 days'
-)
+REFUSALS: dict[str, Promise] = {
+    "boot": gettext_lazy("%(text)r names no time: a schedule is due by the clock, not when a machine starts."),
+    "six": gettext_lazy("%(text)r has six fields: cron has five here, and knows no seconds."),
+    "unknown": gettext_lazy("%(text)r is not a recurrence."),
+}
 EVERY = re.compile(r"every (?:([0-9]{1,9}) (second|minute|hour|day)s?|(second|minute|hour|day))")
 TERM = re.compile(r"(\*|(?:[0-9]{1,2}|[a-z]{3})(?:-(?:[0-9]{1,2}|[a-z]{3}))?)(?:/([0-9]{1,2}))?", re.IGNORECASE)
 
@@ -79,14 +83,14 @@ def recurrence(text: str, timezone: str = "UTC", anchor: datetime | None = None)
     if words.startswith("every"):
         return _every(text, words, EPOCH if anchor is None else _in_utc("anchor", anchor))
     if anchor is not None:
-        raise ValueError(f'An anchor is allowed with "every" only, not with {text!r}.')
+        raise ValueError(_('An anchor is allowed with "every" only, not with %(text)r.') % {"text": text})
     if words == "@reboot":
-        raise _refusal(text, "names no time: a schedule is due by the clock, not when a machine starts")
+        raise _refusal(text, "boot")
     fields = MACROS.get(words, text).split()
     if len(fields) == 6:
-        raise _refusal(text, "has six fields: cron has five here, and knows no seconds")
+        raise _refusal(text, "six")
     if len(fields) != 5:
-        raise _refusal(text, "is not a recurrence")
+        raise _refusal(text, "unknown")
     return Cron(" ".join(fields).lower(), zone, _matcher(text, fields))
 
 
@@ -153,7 +157,7 @@ def _every(text: str, words: str, anchor: datetime) -> Every:
         step = timedelta(**{f"{plural or single}s": int(number or 1)})
         if timedelta() < step <= LONGEST:
             return Every(step, anchor)
-    raise _refusal(text, "is not a recurrence")
+    raise _refusal(text, "unknown")
 
 
 def _matcher(text: str, fields: list[str]) -> _Matcher:
@@ -161,7 +165,8 @@ def _matcher(text: str, fields: list[str]) -> _Matcher:
     try:
         return _Matcher(*map(",".join, terms))
     except CronSimError:
-        raise ValueError(f"{text!r} is never due: no month it names has such a day.") from None
+        said = _("%(text)r is never due: no month it names has such a day.") % {"text": text}
+        raise ValueError(said) from None
 
 
 def _term(text: str, term: str, kind: Field) -> str:
@@ -175,10 +180,11 @@ def _term(text: str, term: str, kind: Field) -> str:
             return match[1] if "-" in term and len(kind.parse(match[1].upper())) == 1 else term
     except CronSimError:
         pass
-    raise ValueError(
-        f"{text!r}: {term!r} is not a {name}. Allowed are {values}, *, ranges upwards (1-5), steps up to {longest} "
-        "(*/5, 2-9/3), and lists of these (1,3)."
+    said = _(
+        "%(text)r: %(term)r is no value for the field “%(name)s”. Allowed are %(values)s, *, ranges upwards (1-5), "
+        "steps up to %(longest)d (*/5, 2-9/3), and lists of these (1,3)."
     )
+    raise ValueError(said % {"text": text, "term": term, "name": name, "values": values, "longest": longest})
 
 
 @cache
@@ -186,17 +192,21 @@ def _zone(name: str) -> ZoneInfo:
     # ZoneInfo alone raises all kinds of errors, and knows more: `localtime`, which differs from host to host, and
     # `right/...`, which counts leap seconds.
     if name not in available_timezones() - {"localtime"}:
-        raise ValueError(
-            f"{name!r} is not a time zone. Allowed are the names of the IANA database, such as 'Europe/Berlin'."
-        )
+        said = _("%(name)r is not a time zone. Allowed are the names of the IANA database, such as 'Europe/Berlin'.")
+        raise ValueError(said % {"name": name})
     return ZoneInfo(name)
 
 
 def _in_utc(name: str, moment: datetime) -> datetime:
     if moment.utcoffset() is None or not 2 <= moment.year < 9000:
-        raise ValueError(f"The {name} is {moment}. Allowed is a time with its UTC offset, in the years 2 to 8999.")
+        said = _("The %(name)s is %(moment)s. Allowed is a time with its UTC offset, in the years 2 to 8999.")
+        raise ValueError(said % {"name": _(name), "moment": moment})
     return moment.astimezone(UTC).replace(microsecond=0)
 
 
 def _refusal(text: str, reason: str) -> ValueError:
-    return ValueError(f"{text!r} {reason}. Allowed are {FORMS}.")
+    allowed = _(
+        "Allowed are five fields of cron (%(fields)s), %(macros)s, and "
+        '"every N seconds", minutes, hours or days: N is a whole number from 1, and the whole at most 3650 days.'
+    ) % {"fields": ", ".join(str(name) for name, _values in FIELDS.values()), "macros": ", ".join(MACROS)}
+    return ValueError(f"{REFUSALS[reason] % {'text': text}} {allowed}")

@@ -7,18 +7,41 @@ from datetime import datetime
 from typing import Any
 
 from django import forms
+from django.forms.fields import InvalidJSONInput
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from tasks.functions import registry, stored_arguments
 from tasks.models import Schedule
 from tasks.recurrence import recurrence
-from tasks.schedules import check_address, check_name, check_policy
+from tasks.schedules import MOST, check_address, check_name, check_policy
 
 MADE_BY_HAND = ("name", "task_path", "args", "kwargs")
 POLICY = ("misfire", "misfire_limit", "overlap", "ping_url")
 TIMES = ("timing", "timezone", "anchor")
 FIELDS = (*MADE_BY_HAND, *TIMES, *POLICY)
+CONTRADICTION = _(
+    "To run all that were missed does not go with skipping a run while an earlier one is not finished: the first would "
+    "skip the others. Let them run beside each other or one after the other."
+)
+
+
+class ArgumentsField(forms.JSONField):
+    """JSON that may be anything at all: Django's field does not expect long numbers and deep nesting."""
+
+    def to_python(self, value: Any) -> Any:
+        """Return the value, or refuse what cannot be read."""
+        try:
+            return super().to_python(value)
+        except (ValueError, RecursionError):
+            raise forms.ValidationError(self.error_messages["invalid"], code="invalid") from None
+
+    def bound_data(self, data: Any, initial: Any) -> Any:
+        """Return what the form shows again."""
+        try:
+            return super().bound_data(data, initial)
+        except (ValueError, RecursionError):
+            return InvalidJSONInput(data)
 
 
 class ScheduleForm(forms.ModelForm[Schedule]):
@@ -27,6 +50,7 @@ class ScheduleForm(forms.ModelForm[Schedule]):
     class Meta:
         model = Schedule
         fields = FIELDS
+        field_classes = dict.fromkeys(("args", "kwargs"), ArgumentsField)
         widgets = {name: forms.Textarea(attrs={"rows": 2, "cols": 60}) for name in ("args", "kwargs")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -41,27 +65,31 @@ class ScheduleForm(forms.ModelForm[Schedule]):
         """Refuse what the schedule could not do."""
         given: dict[str, Any] = {name: getattr(self.instance, name) for name in FIELDS}
         given |= super().clean() or {}
-        self._check("name", lambda: check_name(given["name"]))
+        self._check("name", lambda: check_name(given["name"]), _("Use printable characters only, in one line."))
         self._check("timezone", lambda: recurrence("@daily", given["timezone"]))
         if "timezone" not in self.errors:
             self._check("timing", lambda: recurrence(given["timing"], given["timezone"]))
         if not {"timezone", "timing"} & set(self.errors):
             self._check("anchor", lambda: recurrence(given["timing"], given["timezone"], given["anchor"]))
-        self._check("misfire_limit", lambda: check_policy("once", given["misfire_limit"], "skip"))
+        limit = _("Enter a whole number from 1 to %(most)d.") % {"most": MOST}
+        self._check("misfire_limit", lambda: check_policy("once", given["misfire_limit"], "skip"), limit)
         if "misfire_limit" not in self.errors:
-            self._check("misfire", lambda: check_policy(given["misfire"], given["misfire_limit"], given["overlap"]))
+            policy = (given["misfire"], given["misfire_limit"], given["overlap"])
+            self._check("misfire", lambda: check_policy(*policy), CONTRADICTION)
         self._check("args", lambda: _check_arguments(given["task_path"], given["args"], given["kwargs"]))
         if given["ping_url"]:
-            self._check("ping_url", lambda: check_address(given["ping_url"]))
+            address = _("Enter an address that begins with http:// or https://, with a host and without a user.")
+            self._check("ping_url", lambda: check_address(given["ping_url"]), address)
         return given
 
-    def _check(self, field: str, check: Callable[[], object]) -> None:
+    def _check(self, field: str, check: Callable[[], object], said: Any = None) -> None:
+        """Run one of the engine's checks; `said` stands for its message where that speaks to developers."""
         if field not in self.fields or field in self.errors:
             return
         try:
             check()
         except (TypeError, ValueError) as error:
-            self.add_error(field, str(error))
+            self.add_error(field, said or str(error))
 
 
 def _check_arguments(path: str, args: Any, kwargs: Any) -> None:
@@ -71,7 +99,10 @@ def _check_arguments(path: str, args: Any, kwargs: Any) -> None:
         raise ValueError(_('This must be a JSON list, such as [1, "two"].'))
     if not isinstance(kwargs, dict):
         raise ValueError(_('The named arguments must be a JSON object, such as {"name": "value"}.'))
-    stored_arguments(registry[path], args, kwargs)
+    try:
+        stored_arguments(registry[path], args, kwargs)
+    except (TypeError, ValueError) as error:
+        raise ValueError(_("The task does not take these arguments: %(error)s") % {"error": error}) from None
 
 
 class PauseForm(forms.Form):

@@ -525,8 +525,8 @@ def test_a_wrong_field_is_refused_with_what_it_may_be(text, term, field):
         recurrence(text)
     allowed, most = ALLOWED[field]
     assert str(refusal.value) == (
-        f"{text!r}: {term!r} is not a {field}. Allowed are {allowed}, *, ranges upwards (1-5), steps up to {most} "
-        "(*/5, 2-9/3), and lists of these (1,3)."
+        f"{text!r}: {term!r} is no value for the field “{field}”. Allowed are {allowed}, *, ranges upwards (1-5), "
+        f"steps up to {most} (*/5, 2-9/3), and lists of these (1,3)."
     )
 
 
