@@ -248,13 +248,18 @@ LOGGING = {
             "()": "django.utils.log.CallbackFilter",
             "callback": lambda record: "'GET /static/" not in str(record.args) or record.levelno > logging.INFO,
         },
+        # a probe that hears "no" has been told; whoever asks every second fills no log with it
+        "no_probes": {
+            "()": "django.utils.log.CallbackFilter",
+            "callback": lambda record: record.name != "django.request" or "/health/" not in str(record.args),
+        },
     },
     "formatters": {
         # `make run` puts the time in front of each line itself
         "line": {"format": ("" if DEBUG else "{asctime} ") + "{levelname:<7} {name}: {message}", "style": "{"}
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact", "no_static"]},
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact", "no_static", "no_probes"]},
     },
     "root": {"handlers": ["console"], "level": LOG_LEVEL},
     "loggers": {

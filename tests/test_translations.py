@@ -112,6 +112,6 @@ def test_people_are_addressed_formally(catalog):
 def test_django_finds_the_catalogue():
     with translation.override("de"):
         assert translation.gettext("Your account") == "Ihr Konto"
-        assert translation.ngettext("Done for %(count)d task.", "Done for %(count)d tasks.", 2) == (
-            "Für %(count)d Tasks erledigt."
+        assert translation.ngettext("%(what)s: %(count)d task.", "%(what)s: %(count)d tasks.", 2) == (
+            "%(what)s: %(count)d Tasks."
         )

@@ -336,8 +336,8 @@ class ScheduleAdmin(CheckedSelection):
             self.log_change(request, schedule, str(log))
             done += 1
         if done:
-            text = ngettext("Done for %(count)d schedule.", "Done for %(count)d schedules.", done) % {"count": done}
-            self.message_user(request, text, messages.SUCCESS)
+            text = ngettext("%(what)s: %(count)d schedule.", "%(what)s: %(count)d schedules.", done)
+            self.message_user(request, text % {"what": str(log).rstrip("."), "count": done}, messages.SUCCESS)
         else:
             self.message_user(request, _("Nothing to do: it is not possible for the selected ones."), messages.WARNING)
 

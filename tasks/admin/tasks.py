@@ -236,8 +236,8 @@ class TaskAdmin(ReadOnly):
                     done += 1
                     self.log_change(request, task, str(log))
         if done:
-            text = ngettext("Done for %(count)d task.", "Done for %(count)d tasks.", done) % {"count": done}
-            self.message_user(request, text, messages.SUCCESS)
+            text = ngettext("%(what)s: %(count)d task.", "%(what)s: %(count)d tasks.", done)
+            self.message_user(request, text % {"what": str(log).rstrip("."), "count": done}, messages.SUCCESS)
         if left := len(selected) - done:
             text = ngettext(
                 "%(count)d task was left alone: its status does not allow it (any more).",

@@ -148,7 +148,7 @@ def test_an_operator_reads_why_a_task_failed_retries_it_and_it_succeeds(site, br
     browser.find_element(By.NAME, "_selected_action").click()
     browser.find_element(By.CSS_SELECTOR, "select[name=action] option[value=retry]").click()
     browser.find_element(By.CSS_SELECTOR, "button[name=index]").click()
-    assert browser.says("Done for 1 task.")
+    assert browser.says("Retried by hand: 1 task.")
     task = until(lambda: Task.objects.filter(pk=result.id, status="SUCCESSFUL").first())
     assert (task.return_value, task.attempts) == ("here it is", 4)
     browser.get(f"{site.url}/admin/tasks/task/{task.pk}/change/")

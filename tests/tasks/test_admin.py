@@ -279,7 +279,7 @@ def test_lists_are_filtered(operator_client, filters):
 def test_retry_makes_failed_tasks_ready_and_leaves_others_alone(operator_client, url):
     first, second, other = rows.failed(), rows.failed(), rows.failed()
     answer = act(operator_client, "retry", first, second, url=url)
-    assert said(answer) == [("success", "Done for 2 tasks.")]
+    assert said(answer) == [("success", "Retried by hand: 2 tasks.")]
     assert set(Task.objects.filter(status="READY")) == {first, second}
     assert set(Task.objects.failed()) == {other}
 
@@ -289,7 +289,7 @@ def test_retry_says_how_many_it_left_alone_and_logs_only_what_it_did(operator_cl
     before = rows.state(done), rows.state(runs)
     answer = act(operator_client, "retry", failed, done, runs)
     assert said(answer) == [
-        ("success", "Done for 1 task."),
+        ("success", "Retried by hand: 1 task."),
         ("warning", "2 tasks were left alone: their status does not allow it (any more)."),
     ]
     assert (rows.state(done), rows.state(runs)) == before
@@ -302,7 +302,7 @@ def test_retry_of_two_failures_with_one_key_takes_the_latest(operator_client):
     older, latest = [rows.failed("add", idempotency_key="once") for _ in range(2)]
     answer = act(operator_client, "retry", older, latest, url=FAILED)
     assert said(answer) == [
-        ("success", "Done for 1 task."),
+        ("success", "Retried by hand: 1 task."),
         ("warning", "1 task was left alone: its status does not allow it (any more)."),
     ]
     assert list(Task.objects.filter(status="READY")) == [latest]
@@ -322,7 +322,7 @@ def test_cancel_stops_waiting_and_running_tasks_and_says_who_did_it(operator_cli
     before = rows.state(failed)
     answer = act(operator_client, "cancel", waiting, failed, runs)
     assert said(answer) == [
-        ("success", "Done for 2 tasks."),
+        ("success", "Cancelled by hand: 2 tasks."),
         ("warning", "1 task was left alone: its status does not allow it (any more)."),
     ]
     assert rows.state(failed) == before
@@ -338,7 +338,7 @@ def test_discard_takes_failed_tasks_out_of_the_list_and_leaves_others_alone(oper
     waiting, failed = rows.ready(), rows.failed()
     answer = act(operator_client, "discard", waiting, failed)
     assert said(answer) == [
-        ("success", "Done for 1 task."),
+        ("success", "Discarded by hand: 1 task."),
         ("warning", "1 task was left alone: its status does not allow it (any more)."),
     ]
     assert list(Task.objects.filter(discarded_at__isnull=False)) == [failed]

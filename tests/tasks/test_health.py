@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.checks import run_checks
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.test import Client
 from django.utils import timezone
 from django_q.models import Schedule as DjangoQSchedule
@@ -55,6 +55,20 @@ def test_without_its_database_the_site_is_not_ready(client):
         pytest.skip("a reader of SQLite's log needs nobody's leave; PostgreSQL refuses connections")
     with no_database():
         assert answer(client, "/health/ready") == (503, {"ready": False, "database": False})
+
+
+def away(execute, sql, params, many, context):
+    raise OperationalError("the server is gone")
+
+
+def test_a_probe_that_hears_no_fills_no_log(client, caplog, settings):
+    is_logged = settings.LOGGING["filters"]["no_probes"]["callback"]
+    with connection.execute_wrapper(away):
+        assert answer(client, "/health/ready")[0] == 503
+    assert [(record.name, record.levelname) for record in caplog.records] == [("django.request", "ERROR")]
+    assert not any(map(is_logged, caplog.records))
+    client.get("/nothing/")
+    assert is_logged(caplog.records[-1])
 
 
 def warnings() -> list[Any]:

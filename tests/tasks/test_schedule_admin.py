@@ -138,7 +138,7 @@ def test_of_a_declared_schedule_only_the_times_can_be_changed_and_the_page_says_
     assert "Its times were changed by hand and differ from the code." in text
     assert "0 3 * * * · UTC. It was overridden" in text
     assert "overridden" in page(operator_client, URL)
-    assert said(act(operator_client, "follow_the_code", schedule)) == [("success", "Done for 1 schedule.")]
+    assert said(act(operator_client, "follow_the_code", schedule)) == [("success", "Follows the code again: 1 schedule.")]
     schedule.refresh_from_db()
     assert (schedule.timing, schedule.is_overridden) == ("0 3 * * *", False)
 
@@ -171,11 +171,11 @@ def test_a_pause_asks_why_and_until_when(operator_client):
         schedule.refresh_from_db()
         assert schedule.paused_at is None
     done = act(operator_client, "pause", schedule, apply="1", reason="an audit", until="2099-12-31 08:00")
-    assert said(done) == [("success", "Done for 1 schedule.")]
+    assert said(done) == [("success", "Paused: an audit: 1 schedule.")]
     schedule.refresh_from_db()
     assert (schedule.paused_by, schedule.paused_reason) == ("operator@example.org", "an audit")
     assert "Paused by operator@example.org until 2099-12-31 08:00:00 UTC: an audit" in page(operator_client, URL)
-    assert said(act(operator_client, "resume", schedule)) == [("success", "Done for 1 schedule.")]
+    assert said(act(operator_client, "resume", schedule)) == [("success", "Resumed: 1 schedule.")]
     assert "in service" in page(operator_client, URL)
     assert said(act(operator_client, "resume", schedule))[0][0] == "warning"
 
