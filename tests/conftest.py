@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from accounts.models import User
 from tasks.models import Cluster
@@ -19,6 +20,18 @@ def _quick_settings(settings, request):
     settings.STORAGES = settings.STORAGES | {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}
     }
+
+
+@pytest.fixture(autouse=True)
+def _own_language():
+    """Begin each test in the language of the settings.
+
+    Django's middleware leaves the language of a request active in its thread until the next request; a test client
+    is in the thread of the tests.
+    """
+    translation.deactivate()
+    yield
+    translation.deactivate()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 from django.db import OperationalError, connection
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import translation
 
 from accounts import tokens
 from accounts.models import User
@@ -162,7 +163,8 @@ def error_403(client):
 
 
 def error_403_csrf(client):
-    return Client(enforce_csrf_checks=True).post("/accounts/login/")
+    client.handler.enforce_csrf_checks = True
+    return client.post("/accounts/login/")
 
 
 def error_404(client):
@@ -218,8 +220,8 @@ def test_an_error_page_tells_nothing_of_the_inside(client, alice, cause, status,
         (error_500, "Der Fehler liegt bei uns"),
     ],
 )
-def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, settings, cause, heading):
-    settings.LANGUAGE_CODE = "de"
+def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, cause, heading):
+    client.cookies["django_language"] = "de"
     assert f"<h1>{heading}</h1>" in text(cause(client))
 
 
@@ -369,6 +371,14 @@ def test_a_page_is_in_the_language_that_the_browser_asks_for(client, db):
     assert '<html lang="de">' in text(german)
     assert "Konto anlegen" in text(german)
     assert "Accept-Language" in german["Vary"]
+
+
+@pytest.mark.xdist_group("languages")  # the second needs the first in its process
+@pytest.mark.parametrize("time", [1, 2])
+def test_the_language_of_one_test_is_gone_in_the_next(client, db, time):
+    assert translation.get_language() == "en"
+    client.get("/", headers={"Accept-Language": "de"})
+    assert translation.get_language() == "de"
 
 
 def test_the_language_can_be_switched_and_stays(client, db):
