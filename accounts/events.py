@@ -26,6 +26,7 @@ class Kind(models.TextChoices):
     EMAIL_CHANGE_ASKED = "email-change-asked", _("change of address asked for")
     EMAIL_CHANGED = "email-changed", _("email address changed")
     EMAIL_CHANGE_UNDONE = "email-change-undone", _("change of address undone")
+    RESEND_ASKED = "resend-asked", _("another mail to verify the address asked for")
     RESET_ASKED = "reset-asked", _("password reset asked for")
     PASSWORD_RESET = "password-reset", _("password reset")
     PASSWORD_CHANGED = "password-changed", _("password changed")
@@ -48,11 +49,11 @@ def record(
     user: User | int | None = None,
     outcome: SecurityEvent.Outcome = Outcome.SUCCEEDED,
     **details: Any,
-) -> None:
+) -> SecurityEvent:
     """Add an event about an account, by whoever sends the request. `details` are JSON, without any secret."""
     actor = getattr(request, "user", None)
     client = client_of(request) if request is not None else Client()
-    SecurityEvent.objects.create(
+    return SecurityEvent.objects.create(
         kind=kind,
         outcome=outcome,
         user_id=user.pk if isinstance(user, User) else user,

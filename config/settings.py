@@ -75,6 +75,8 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "accounts.browsers.KnownBrowserMiddleware",
+    "accounts.throttle.ThrottleMiddleware",
 ]
 TEMPLATES = [
     {
