@@ -14,6 +14,7 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
+from django.utils.translation import gettext as _
 
 from accounts.models import KnownBrowser, User
 from accounts.network import client_of
@@ -21,6 +22,29 @@ from accounts.sessions import digest_of
 
 COOKIE_AGE = 365 * 86_400
 """Seconds, from the last login."""
+
+# The first that is found counts: most say that they are also some of those that come later.
+_BROWSERS = {
+    "Edg": "Edge",
+    "OPR/": "Opera",
+    "SamsungBrowser/": "Samsung Internet",
+    "Vivaldi/": "Vivaldi",
+    "Firefox/": "Firefox",
+    "FxiOS/": "Firefox",
+    "Chrome/": "Chrome",
+    "CriOS/": "Chrome",
+    "Safari/": "Safari",
+    "curl/": "curl",
+}
+_SYSTEMS = {
+    "Windows": "Windows",
+    "Android": "Android",
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "CrOS": "ChromeOS",
+    "Macintosh": "macOS",
+    "Linux": "Linux",
+}
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -42,25 +66,34 @@ def remember(request: HttpRequest, user: User) -> bool:
     A browser that is new to this user gets a new cookie. Else somebody could plant their own into the browser of
     another, and be taken for it. What other users of the same browser have moves along.
     """
-    digest, agent = _digest(request), client_of(request).user_agent
-    known = KnownBrowser.objects.filter(digest=digest)
-    if known.filter(user=user).update(last_login_at=Now(), user_agent=agent):
-        request.browser_token = request.COOKIES[cookie_name()]  # type: ignore[attr-defined]  # for the middleware
-        return True
+    agent = client_of(request).user_agent
     token = secrets.token_urlsafe(32)
-    known.update(digest=digest_of(token))
+    if digest := _digest(request):
+        rows = KnownBrowser.objects.filter(digest=digest)
+        if rows.filter(user=user).update(last_login_at=Now(), user_agent=agent):
+            request.browser_token = request.COOKIES[cookie_name()]  # type: ignore[attr-defined]  # for the middleware
+            return True
+        rows.update(digest=digest_of(token))
     KnownBrowser.objects.create(user=user, digest=digest_of(token), user_agent=agent)
     request.browser_token = token  # type: ignore[attr-defined]  # as above
     return False
 
 
-def forget(request: HttpRequest | None, user: User) -> int:
-    """Take all browsers of a user for unknown, but the one that sends the request; return how many."""
+def forget(user: User, but_of: HttpRequest | None = None) -> int:
+    """Take the browsers of a user for unknown, all or all but the one that sends this request; return how many."""
     rows = KnownBrowser.objects.filter(user=user)
-    if request is not None:
-        token = getattr(request, "browser_token", None)
-        rows = rows.exclude(digest=digest_of(token) if token else _digest(request))
-    return rows.delete()[0]
+    return (rows.exclude(digest=_digest(but_of)) if but_of else rows).delete()[0]
+
+
+def name_of(user_agent: str) -> str:
+    """Return "Firefox on Windows", as far as it can be told; "" if not at all.
+
+    A browser says what it likes, so nothing of its own words is ever in a mail.
+    """
+    browser, system = (_first(names, user_agent) for names in (_BROWSERS, _SYSTEMS))
+    if browser and system:
+        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
+    return browser or system
 
 
 def cookie_name() -> str:
@@ -87,6 +120,10 @@ class KnownBrowserMiddleware:
                 samesite="Lax",
             )
         return response
+
+
+def _first(names: dict[str, str], user_agent: str) -> str:
+    return next((name for part, name in names.items() if part in user_agent), "")
 
 
 def _digest(request: HttpRequest) -> str:

@@ -10,11 +10,14 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 
+from accounts import browsers
 from accounts.events import Kind, record
 from accounts.models import User
+from accounts.tasks import send_new_login_email
 
 PROVED_AT = "proved_at"
 """Key of the session: when its user last showed to be who they are, in seconds since 1970."""
@@ -23,11 +26,18 @@ View = Callable[..., HttpResponse]
 
 
 def log_in(request: HttpRequest, user: User, **details: Any) -> None:
-    """Give the browser a session of this user, who has shown all that is asked for. `details` go into the log."""
-    request.session.begin_anew()  # type: ignore[attr-defined]  # the engine is ours
-    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
-    prove(request)
-    record(Kind.LOGIN, request, user, **details)
+    """Give the browser a session of this user, who has shown all that is asked for. `details` go into the log.
+
+    The user gets a mail about a browser that is new to them, but not at their very first login, which has no other.
+    """
+    is_first = user.last_login is None
+    with transaction.atomic():
+        request.session.begin_anew()  # type: ignore[attr-defined]  # the engine is ours
+        login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+        prove(request)
+        event = record(Kind.LOGIN, request, user, **details)
+        if not browsers.remember(request, user) and not is_first:
+            send_new_login_email.enqueue(event.pk)
 
 
 def prove(request: HttpRequest) -> None:

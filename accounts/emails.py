@@ -17,7 +17,8 @@ from django.utils import translation
 from django.utils.functional import lazy
 
 from accounts import tokens
-from accounts.models import User
+from accounts.browsers import name_of
+from accounts.models import SecurityEvent, User
 from tasks.retention import in_words
 
 
@@ -40,6 +41,13 @@ def password_reset(user: User, task_id: str) -> EmailMultiAlternatives:
 def password_changed(user: User, task_id: str) -> EmailMultiAlternatives:
     """Return the mail that tells a user of a new password, and what to do if it was somebody else."""
     return _mail("password_changed", user, task_id, url=settings.SITE_URL + reverse("accounts:password_reset"))
+
+
+def new_login(user: User, event: SecurityEvent, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that tells a user of a login from a new browser, and what to do if it was somebody else."""
+    url = settings.SITE_URL + reverse("accounts:password_reset")
+    browser = lazy(name_of, str)(event.user_agent)  # in the language of the mail
+    return _mail("new_login", user, task_id, url=url, at=event.at, address=event.address, browser=browser)
 
 
 def _mail(name: str, user: User, task_id: str, **context: Any) -> EmailMultiAlternatives:

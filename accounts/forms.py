@@ -15,7 +15,8 @@ from django.utils.encoding import punycode
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import User
+from accounts.events import Kind, Outcome, record
+from accounts.models import LowercaseEmailField, User
 from accounts.tasks import (
     resend_verification_email,
     send_already_registered_email,
@@ -23,6 +24,7 @@ from accounts.tasks import (
     send_password_reset_email,
     send_welcome_email,
 )
+from accounts.throttle import LOGIN, RESEND, RESET, SIGNUP, Policy, take
 
 
 class AddressField(forms.EmailField):
@@ -56,6 +58,8 @@ class NewPasswordField(forms.CharField):
 
 class SignupForm(forms.ModelForm[User]):
     """Makes an account. Never tells whether the address is known: `save` answers that by mail."""
+
+    policy: ClassVar[Policy] = SIGNUP
 
     password = NewPasswordField(label=_("Password"))
 
@@ -122,10 +126,30 @@ class LoginForm(AuthenticationForm):
             attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254}
         )
 
+    def clean(self) -> dict[str, Any]:
+        """Compare the password, if there were not too many wrong ones. Raises Throttled.
+
+        Whether there is such an account or not, the same statements run.
+        """
+        address = LowercaseEmailField().to_python(self.cleaned_data.get("username"))
+        if not address or not self.cleaned_data.get("password"):
+            return self.cleaned_data
+        assert self.request is not None
+        attempt = take(LOGIN, self.request, address)
+        try:
+            super().clean()
+        except forms.ValidationError:
+            owner = User.objects.filter(email=address).values_list("pk", flat=True).first()
+            record(Kind.LOGIN, self.request, owner, Outcome.FAILED)
+            raise
+        attempt.give_back()
+        return self.cleaned_data
+
 
 class AddressForm(forms.Form):
     """Hands an address to a task. Looks nothing up: the worker does."""
 
+    policy: ClassVar[Policy]
     task: ClassVar[Any]
 
     email = AddressField(
@@ -140,12 +164,14 @@ class AddressForm(forms.Form):
 class PasswordResetForm(AddressForm):
     """Asks for a link to a new password."""
 
+    policy = RESET
     task = send_password_reset_email
 
 
 class ResendForm(AddressForm):
     """Asks for the mail that verifies the address once more."""
 
+    policy = RESEND
     task = resend_verification_email
 
 

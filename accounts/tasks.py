@@ -69,6 +69,15 @@ def send_password_changed_email(context: TaskContext, user_id: int) -> None:
     emails.password_changed(_user(user_id), context.task_result.id).send()
 
 
+@task(takes_context=True, **MAIL)
+def send_new_login_email(context: TaskContext, event_id: int) -> None:
+    """Tell a user of a login from a browser that is new to them: when, where, and what to do about it."""
+    event = SecurityEvent.objects.filter(pk=event_id).first()
+    if event is None or event.user_id is None:
+        raise Discard("The account is gone.")
+    emails.new_login(_user(event.user_id), event, context.task_result.id).send()
+
+
 def _user(user_id: int) -> User:
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None:

@@ -1,7 +1,7 @@
 """Limits on how often something may be tried, by network and by account: counters in the database, no cache.
 
-`take` counts an attempt before anything is looked at or hashed, in a statement of its own, and raises Throttled if it is
-one too many; the middleware answers that with 429 and the time to wait. An attempt that was right is given back.
+`take` counts an attempt before anything is hashed, in a statement of its own, and raises Throttled if it is one too
+many; the middleware answers that with 429 and the time to wait. An attempt that was right is given back.
 
 A counter is one time, moved by each attempt: the generic cell rate algorithm (ITU-T I.371), which needs no window that
 begins at some hour. `count` attempts are possible at once, then one in each `per / count`. So in any stretch of time
@@ -25,6 +25,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Any
 
 from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -104,7 +105,7 @@ RESEND = Policy(Kind.RESEND_ASKED, account_and_network=Limit(3, HOUR), network=L
 _EVENT = Limit(1, HOUR)
 
 
-class Throttled(Exception):
+class Throttled(Exception):  # noqa: N818 - an answer, not an error
     """One attempt too many. `retry_after` is the time to wait."""
 
     def __init__(self, retry_after: timedelta, kind: Kind) -> None:
@@ -248,7 +249,7 @@ _GIVE_BACK = """
     RETURNING free_at_us"""
 
 
-def _run(statement: str, parameters: list[object]) -> list[tuple[int]]:
+def _run(statement: str, parameters: list[Any]) -> list[tuple[int]]:
     vendor = connection.vendor
     is_quick = vendor == "postgresql" and not connection.in_atomic_block  # else all of the transaction would be
     sql = statement.format(now=_NOW[vendor], later=_LATER[vendor], quick=_QUICK if is_quick else "true")

@@ -21,7 +21,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import tokens
+from accounts import browsers, tokens
 from accounts.door import log_in, prove
 from accounts.events import Kind, Outcome, record
 from accounts.forms import (
@@ -35,6 +35,7 @@ from accounts.forms import (
     SignupForm,
 )
 from accounts.models import User
+from accounts.throttle import REAUTHENTICATION, take
 
 Form = SignupForm | AddressForm
 
@@ -80,6 +81,7 @@ def resend(request: HttpRequest) -> HttpResponse:
 def _page(request: HttpRequest, form_class: type[Form], template: str, then: str) -> HttpResponse:
     form = form_class(request.POST or None, initial={"email": getattr(request.user, "email", "")})
     if request.method == "POST" and form.is_valid():
+        take(form.policy, request, form.cleaned_data["email"])
         form.save()
         return redirect(then)
     return render(request, template, {"form": form})
@@ -99,6 +101,7 @@ def _json(request: HttpRequest, form_class: type[Form], detail: str, hint: str) 
     form = form_class(data)
     if not form.is_valid():
         return JsonResponse({"errors": form.errors}, status=400)
+    take(form.policy, request, form.cleaned_data["email"])
     form.save()
     return JsonResponse({"status": "accepted", "detail": detail}, status=202)
 
@@ -140,8 +143,10 @@ def new_password(request: HttpRequest, token: str) -> HttpResponse:
     """Let whoever has the link choose a password; the POST uses it up. Nobody is logged in by it."""
     user = tokens.user_of_reset(token)
     form = user and NewPasswordForm(user, request.POST or None)
-    if form and request.method == "POST" and form.is_valid():
+    if user and form and request.method == "POST" and form.is_valid():
         if form.save():
+            browsers.forget(user)
+            browsers.remember(request, user)  # strangers may have used up what the login allows to unknown ones
             logout(request)
             messages.success(request, _("Your password is changed. Log in with the new one."))
             return _without_referrer(redirect("accounts:login"))
@@ -171,9 +176,14 @@ def account(request: HttpRequest) -> HttpResponse:
 def password_change(request: HttpRequest) -> HttpResponse:
     """Let somebody who knows the present password choose another. This session stays, the others end."""
     assert isinstance(request.user, User)
+    attempt = take(REAUTHENTICATION, request, request.user) if request.POST.get("old_password") else None
     form = PasswordChangeForm(request.user, request.POST or None)
-    if request.method == "POST" and form.is_valid():
+    is_valid = form.is_valid()
+    if attempt and "old_password" not in form.errors:
+        attempt.give_back()
+    if is_valid:
         if form.save():
+            browsers.forget(request.user, request)
             update_session_auth_hash(request, form.user)
             messages.success(request, _("Your password is changed. Your other sessions have ended."))
         return redirect("accounts:account")  # which asks for a login if another was faster
@@ -187,10 +197,12 @@ def reauthenticate(request: HttpRequest) -> HttpResponse:
     """Ask for the password again, see `accounts.door.sensitive`, and send people on to where they wanted to go."""
     assert isinstance(request.user, User)
     form = ReauthenticationForm(request.user, request.POST or None)
-    if request.method == "POST":
+    if request.POST.get("password"):
+        attempt = take(REAUTHENTICATION, request, request.user)
         is_valid = form.is_valid()
         record(Kind.REAUTHENTICATION, request, request.user, Outcome.SUCCEEDED if is_valid else Outcome.FAILED)
         if is_valid:
+            attempt.give_back()
             prove(request)
             return redirect(_next_url(request))
     return render(request, "accounts/reauthenticate.html", {"form": form, "next": _next_url(request)})
