@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import NamedTuple
 
 from django.conf import settings
 from django.http import HttpRequest
 
 from accounts.models.sessions import USER_AGENT_LENGTH
+
+_WITH_PORT = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 
 
 class Client(NamedTuple):
@@ -48,8 +51,9 @@ def network_of(address: str | None) -> str:
 
 
 def _parse(text: str) -> str | None:
+    match = _WITH_PORT.fullmatch(text.strip())  # some proxies add the port
     try:
-        ip = ipaddress.ip_address(text.strip())
+        ip = ipaddress.ip_address(match[1] or match[2] if match else text.strip())
     except ValueError:
         return None
     mapped = getattr(ip, "ipv4_mapped", None)
