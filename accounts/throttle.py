@@ -10,7 +10,7 @@ refused moves nothing: after the announced time the next one is possible, howeve
 
 Nobody can lock another out:
 
-- The narrowest limit comes first, and an attempt that it refuses uses up nothing of the wider ones.
+- An attempt that one limit refuses uses up nothing of the others.
 - A known browser (`accounts.browsers`) has a limit of its own in place of all others, for each account.
 - Who is refused an email since others have asked for too many finds theirs in the inbox: the limit by account is full
   only if such mails went out within the hour, and each has a link that works for as long.
@@ -115,15 +115,39 @@ class Throttled(Exception):  # noqa: N818 - an answer, not an error
 
 
 @dataclass(frozen=True)
+class Counter:
+    """One limit for one subject, which `digest` is of. The time is the database's, which all hosts share."""
+
+    limit: Limit
+    digest: str
+
+    def wait_us(self, ahead_us: dict[str, int]) -> int:
+        """Return for how many microseconds there is no room, given what `look` has found."""
+        return max(0, ahead_us.get(self.digest, 0) - (self.limit.count - 1) * self.limit.step_us)
+
+    def take(self, now_us: int | None = None) -> bool:
+        """Count one if there is room; `now_us` is for tests."""
+        step_us = self.limit.step_us
+        room_us = (self.limit.count - 2) * step_us
+        free = timezone.now() + 2 * self.limit.per  # or earlier
+        expires_at = connection.ops.adapt_datetimefield_value(free)
+        return bool(_run(_TAKE, [self.digest, step_us, expires_at, now_us, step_us, room_us]))
+
+    def give_back(self) -> None:
+        """Count one less."""
+        _run(_GIVE_BACK, [self.limit.step_us, self.digest])
+
+
+@dataclass(frozen=True)
 class Attempt:
     """What was counted."""
 
-    taken: tuple[tuple[Limit, str], ...]
+    counters: tuple[Counter, ...]
 
     def give_back(self) -> None:
         """Count it no more, since it was right. For the request that has taken it: later it might erase another's."""
-        for limit, digest in self.taken:
-            _run(_GIVE_BACK, [limit.step_us, digest])
+        for counter in self.counters:
+            counter.give_back()
 
 
 def take(policy: Policy, request: HttpRequest, account: User | str) -> Attempt:
@@ -131,29 +155,31 @@ def take(policy: Policy, request: HttpRequest, account: User | str) -> Attempt:
 
     Raises Throttled. Not for use in a transaction: its rollback would take the count back.
     """
-    taken: list[tuple[Limit, str]] = []
-    for limit, subject in _limits(policy, request, account):
-        digest = digest_of(policy, *subject)
-        wait_us = take_one(limit, digest)
-        if wait_us:
-            if not take_one(_EVENT, digest_of(policy, "event", digest)):
-                record(policy.kind, request, _owner(policy, account), Outcome.REFUSED)
-            raise Throttled(timedelta(microseconds=wait_us), policy.kind)
-        taken.append((limit, digest))
-    return Attempt(tuple(taken))
+    counters = _counters(policy, request, account)
+    _refuse_if_full(counters, policy, request, account)  # one look, which takes no lock: an attack gets no further
+    attempt = Attempt(())
+    for counter in counters:
+        if not counter.take():  # somebody was faster
+            attempt.give_back()
+            _refuse_if_full(counters, policy, request, account)
+            raise Throttled(timedelta(seconds=1), policy.kind)
+        attempt = Attempt((*attempt.counters, counter))
+    return attempt
 
 
-def take_one(limit: Limit, digest: str, now_us: int | None = None) -> int:
-    """Count one under one limit; return 0, or for how many microseconds there will be room for no other.
+def _refuse_if_full(counters: list[Counter], policy: Policy, request: HttpRequest, account: User | str) -> None:
+    events = {counter: Counter(_EVENT, digest_of(policy, "event", counter.digest)) for counter in counters}
+    ahead_us = look([counter.digest for counter in [*events, *events.values()]])
+    fullest = max(counters, key=lambda counter: counter.wait_us(ahead_us))
+    if wait_us := fullest.wait_us(ahead_us):
+        if not events[fullest].wait_us(ahead_us) and events[fullest].take():
+            record(policy.kind, request, _owner(policy, account), Outcome.REFUSED)
+        raise Throttled(timedelta(microseconds=wait_us), policy.kind)
 
-    The time is the database's, which all hosts share; `now_us` is for tests.
-    """
-    expires_at = connection.ops.adapt_datetimefield_value(timezone.now() + 2 * limit.per)  # not before it is free
-    room = (limit.count - 1) * limit.step_us
-    if _run(_TAKE, [digest, limit.step_us, expires_at, now_us, limit.step_us, room - limit.step_us]):
-        return 0
-    rows = _run(_WAIT, [-room, now_us, digest])
-    return max(1, rows[0][0] if rows else 1)
+
+def look(digests: list[str], now_us: int | None = None) -> dict[str, int]:
+    """Return how many microseconds each counter is ahead of the time; one that nobody has used is left out."""
+    return dict(_run(_LOOK, [now_us, *digests], places=", ".join(["%s"] * len(digests))))
 
 
 def digest_of(policy: Policy, *subject: str) -> str:
@@ -162,18 +188,18 @@ def digest_of(policy: Policy, *subject: str) -> str:
     return salted_hmac("accounts.throttle", text, algorithm="sha256").hexdigest()
 
 
-def _limits(policy: Policy, request: HttpRequest, account: User | str) -> list[tuple[Limit, tuple[str, ...]]]:
-    """Return what counts for this request, the narrowest first, each with its subject."""
-    name = f"user {account.pk}" if isinstance(account, User) else account
+def _counters(policy: Policy, request: HttpRequest, account: User | str) -> list[Counter]:
+    """Return what counts for this request, the narrowest first."""
+    name = f"user {account.pk}" if isinstance(account, User) else f"address {account}"
     if policy.known_browser and (browser := browsers.known_to(request, account)):
-        return [(policy.known_browser, ("browser", browser, name))]
+        return [Counter(policy.known_browser, digest_of(policy, "browser", browser, name))]
     network = network_of(address_of(request))  # "" behind a Unix socket: then all come from one place, and none does
     limits = [
         (policy.account_and_network, ("account and network", name, network)),
         (policy.network if network else None, ("network", network)),
         (policy.account, ("account", name)),
     ]
-    return [(limit, subject) for limit, subject in limits if limit]
+    return [Counter(limit, digest_of(policy, *subject)) for limit, subject in limits if limit]
 
 
 def _owner(policy: Policy, account: User | str) -> int | None:
@@ -242,17 +268,18 @@ _TAKE = """
     WHERE accounts_throttle.free_at_us <= excluded.free_at_us + %s
     RETURNING free_at_us"""
 
-_WAIT = "SELECT free_at_us + %s - COALESCE(CAST(%s AS bigint), {now}) FROM accounts_throttle WHERE digest = %s"
+_LOOK = """
+    SELECT digest, free_at_us - COALESCE(CAST(%s AS bigint), {now}) FROM accounts_throttle WHERE digest IN ({places})"""
 
 _GIVE_BACK = """
     UPDATE accounts_throttle SET free_at_us = free_at_us - %s WHERE digest = %s AND {quick}
     RETURNING free_at_us"""
 
 
-def _run(statement: str, parameters: list[Any]) -> list[tuple[int]]:
+def _run(statement: str, parameters: list[Any], **parts: str) -> list[tuple[Any, ...]]:
     vendor = connection.vendor
     is_quick = vendor == "postgresql" and not connection.in_atomic_block  # else all of the transaction would be
-    sql = statement.format(now=_NOW[vendor], later=_LATER[vendor], quick=_QUICK if is_quick else "true")
+    sql = statement.format(now=_NOW[vendor], later=_LATER[vendor], quick=_QUICK if is_quick else "true", **parts)
     with connection.cursor() as cursor:
         cursor.execute(sql, parameters)
         return cursor.fetchall()

@@ -171,6 +171,12 @@ def error_404(client):
     return client.get("/nothing/here/")
 
 
+def error_429(client):
+    for _number in range(6):
+        response = client.post("/accounts/login/", {"username": "alice@example.org", "password": "x"})
+    return response
+
+
 def error_500(client):
     client.raise_request_exception = False
     with connection.execute_wrapper(breaks):
@@ -182,6 +188,7 @@ ERRORS = [
     (error_403, 403, "Not allowed"),
     (error_403_csrf, 403, "Not allowed"),
     (error_404, 404, "There is no such page"),
+    (error_429, 429, "That was too often"),
     (error_500, 500, "That is our fault"),
 ]
 
@@ -343,6 +350,7 @@ def test_the_login_page_has_the_name_of_the_site_like_every_other_page(client, d
         error_403,
         error_403_csrf,
         error_404,
+        error_429,
         error_500,
     ],
 )

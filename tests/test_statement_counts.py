@@ -62,15 +62,19 @@ RECORDED: dict[str, tuple[int, int]] = {
     "admin: 50 failed tasks": (6, 6),
     "admin: retry 10 failed tasks": (65, 65),
     "signup page": (0, 0),
-    "signup": (5, 5),
-    "signup with a known address": (5, 5),
-    "login": (8, 8),
-    "password reset, known address": (1, 1),
-    "password reset, unknown address": (1, 1),
-    "new password by the link": (5, 5),
-    "resend, unverified address": (1, 1),
-    "resend, unknown address": (1, 1),
-    "password change": (14, 14),
+    "signup": (9, 9),
+    "signup with a known address": (9, 9),
+    "login": (18, 18),
+    "login in a known browser": (15, 15),
+    "login, wrong password": (7, 7),
+    "login, unknown address": (7, 7),
+    "login, too often": (1, 1),
+    "password reset, known address": (5, 5),
+    "password reset, unknown address": (5, 5),
+    "new password by the link": (9, 9),
+    "resend, unverified address": (5, 5),
+    "resend, unknown address": (5, 5),
+    "password change": (22, 22),
 }
 
 NO_LUCK = Failure(TaskError.Kind.EXCEPTION, "builtins.ValueError", "no luck")
@@ -302,6 +306,41 @@ def _() -> Any:
     user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
     yield lambda: client.post(reverse("accounts:login"), {"username": user.email, "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)
+
+
+@operation("login in a known browser")
+def _() -> Any:
+    user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
+    data = {"username": user.email, "password": PASSWORD}
+    client.post(reverse("accounts:login"), data)
+    client.post(reverse("accounts:logout"))
+    yield lambda: client.post(reverse("accounts:login"), data)
+    assert client.session["_auth_user_id"] == str(user.pk)
+
+
+def refused_login(address: str, times: int) -> Iterator[Callable[[], object]]:
+    User.objects.create_user("alice@example.org", PASSWORD)
+    data = {"username": address, "password": "an old lamp by the lake"}
+    for _number in range(times):
+        Client().post(reverse("accounts:login"), data)
+    statuses: list[int] = []
+    yield lambda: statuses.append(Client().post(reverse("accounts:login"), data).status_code)
+    assert statuses == [429 if times else 200]
+
+
+@operation("login, wrong password")
+def _() -> Any:
+    yield from refused_login("alice@example.org", 0)
+
+
+@operation("login, unknown address")
+def _() -> Any:
+    yield from refused_login("nobody@example.org", 0)
+
+
+@operation("login, too often")
+def _() -> Any:
+    yield from refused_login("alice@example.org", 6)
 
 
 def password_reset(address: str) -> Iterator[Callable[[], object]]:

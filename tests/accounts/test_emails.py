@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import email
 import email.policy
+from datetime import UTC, datetime
 from email.message import EmailMessage
 
 import pytest
 from django.utils import translation
 
 from accounts import emails, tokens
-from accounts.models import User
+from accounts.models import SecurityEvent, User
 from tests.accounts.conftest import html_of
 
-MAILS = [emails.welcome, emails.already_registered, emails.password_reset, emails.password_changed]
+
+def new_login(user: User, task_id: str):
+    event = SecurityEvent(kind="login", user=user, at=datetime(2026, 3, 4, tzinfo=UTC), address="203.0.113.7")
+    return emails.new_login(user, event, task_id)
+
+
+MAILS = [emails.welcome, emails.already_registered, emails.password_reset, emails.password_changed, new_login]
 
 
 def received(mail) -> EmailMessage:

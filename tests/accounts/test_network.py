@@ -13,7 +13,7 @@ from accounts.network import address_of, client_of, network_of
 
 PROXY = "192.0.2.1"
 IPS = st.ip_addresses().map(lambda ip: str(getattr(ip, "ipv4_mapped", None) or ip).partition("%")[0])
-WRITTEN = st.text(st.characters(codec="latin-1", exclude_categories=("Cc",)), max_size=60)
+WRITTEN = st.text(st.characters(codec="latin-1", exclude_categories=["Cc"]), max_size=60)
 
 
 def request(forwarded: str | None = None, remote: str = PROXY, **headers: str):

@@ -94,7 +94,8 @@ def test_an_address_without_an_account_runs_the_same_statements_and_hashes_nothi
 
     known, unknown, off = map(statements, ADDRESSES)
     assert known == unknown == off
-    assert [statement.split()[:3] for statement in known] == [["INSERT", "INTO", "tasks_task"]]
+    tables = [*["accounts_throttle"] * 3, "tasks_task"]
+    assert [statement.split()[:3] for statement in known] == [["INSERT", "INTO", table] for table in tables]
     assert WatchedHasher.in_transaction == []
 
 

@@ -8,6 +8,7 @@ import pytest
 from django_tasks import TaskContext
 
 from accounts import tasks, tokens
+from accounts.events import Kind, record
 from accounts.models import User
 from tasks.exceptions import Discard
 from tasks.functions import registry, retention_of
@@ -18,6 +19,7 @@ from tests.conftest import PASSWORD
 
 FUNCTIONS = [tasks.send_welcome_email, tasks.send_already_registered_email, tasks.send_password_changed_email]
 BY_ADDRESS = [tasks.send_password_reset_email, tasks.resend_verification_email]
+BY_EVENT = [tasks.send_new_login_email]
 WELCOME = "Welcome to Steward: please verify your address"
 KNOWN = "You already have an account at Steward"
 
@@ -29,12 +31,12 @@ def run(function, argument: int | str) -> str:
     return result.id
 
 
-@pytest.mark.parametrize("function", FUNCTIONS + BY_ADDRESS)
+@pytest.mark.parametrize("function", FUNCTIONS + BY_ADDRESS + BY_EVENT)
 def test_each_is_a_registered_task_function(function):
     assert registry[function.module_path] is function
 
 
-@pytest.mark.parametrize("function", FUNCTIONS + BY_ADDRESS)
+@pytest.mark.parametrize("function", FUNCTIONS + BY_ADDRESS + BY_EVENT)
 def test_mails_are_urgent_and_have_a_queue_of_their_own_and_enough_attempts_for_a_long_outage(function):
     assert (function.queue_name, function.priority, function.max_attempts, function.timeout) == ("mail", 10, 12, 60)
 
@@ -127,6 +129,19 @@ def test_a_mail_goes_to_the_present_address(newcomer, mailoutbox, function):
 def test_a_task_carries_an_id_and_nothing_else(alice, function):
     function.enqueue(alice.pk)
     assert Task.objects.values_list("args", "kwargs").get() == ([alice.pk], {})
+
+
+@pytest.mark.parametrize("function", BY_EVENT)
+def test_a_task_about_an_event_goes_to_its_user_under_one_message_id(alice, mailoutbox, function):
+    event = record(Kind.LOGIN, user=alice)
+    result = function.enqueue(event.pk)
+    for _ in range(2):
+        function.func(TaskContext(task_result=result), event.pk)
+    assert [mail.to for mail in mailoutbox] == [["alice@example.org"]] * 2
+    assert {mail.extra_headers["Message-ID"] for mail in mailoutbox} == {f"<task-{result.id}@testserver>"}
+    User.objects.update(is_active=False)
+    with pytest.raises(Discard, match=r"^The account is gone or was switched off\.$"):
+        run(function, event.pk)
 
 
 # Tasks that are given an address -------------------------------------------------------------------------------------
