@@ -1,6 +1,7 @@
 """The app."""
 
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig as DjangoAdminConfig
 from django.utils.translation import gettext_lazy as _
 
 
@@ -9,3 +10,9 @@ class AccountsConfig(AppConfig):
 
     name = "accounts"
     verbose_name = _("Accounts")
+
+
+class AdminConfig(DjangoAdminConfig):
+    """Django's administration."""
+
+    default_site = "accounts.admin_site.AdminSite"

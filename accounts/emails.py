@@ -15,11 +15,26 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import translation
 from django.utils.functional import lazy
+from django.utils.translation import gettext_lazy as _
 
 from accounts import tokens
 from accounts.browsers import name_of
 from accounts.models import SecurityEvent, User
 from tasks.retention import in_words
+
+SECOND_FACTOR_CHANGES = {
+    "app-added": _("An authenticator app was added to your account."),
+    "app-replaced": _("The authenticator app of your account was replaced by another one."),
+    "app-removed": _("The authenticator app was removed from your account."),
+    "passkey-added": _("A passkey was added to your account."),
+    "passkey-removed": _("A passkey was removed from your account."),
+    "codes-made": _("New recovery codes were made for your account. The old ones no longer work."),
+    "code-used": _("A recovery code was used to log in to your account. It does not work again."),
+    "all-removed": _(
+        "An administrator removed all second factors and recovery codes from your account, and ended its sessions. "
+        "You now log in with your password alone, and can then set up a second factor again."
+    ),
+}
 
 
 def welcome(user: User, task_id: str) -> EmailMultiAlternatives:
@@ -48,6 +63,12 @@ def new_login(user: User, event: SecurityEvent, task_id: str) -> EmailMultiAlter
     url = settings.SITE_URL + reverse("accounts:password_reset")
     browser = lazy(name_of, str)(event.user_agent)  # in the language of the mail
     return _mail("new_login", user, task_id, url=url, at=event.at, address=event.address, browser=browser)
+
+
+def second_factor_changed(user: User, task_id: str, change: str) -> EmailMultiAlternatives:
+    """Return the mail that tells a user of a change, which is a key of SECOND_FACTOR_CHANGES."""
+    url = settings.SITE_URL + reverse("accounts:password_reset")
+    return _mail("second_factor_changed", user, task_id, change=SECOND_FACTOR_CHANGES[change], url=url)
 
 
 def _mail(name: str, user: User, task_id: str, **context: Any) -> EmailMultiAlternatives:

@@ -78,6 +78,12 @@ def send_new_login_email(context: TaskContext, event_id: int) -> None:
     emails.new_login(_user(event.user_id), event, context.task_result.id).send()
 
 
+@task(takes_context=True, **MAIL)
+def send_second_factor_changed_email(context: TaskContext, user_id: int, change: str) -> None:
+    """Tell a user what became of the second factors, see `emails.SECOND_FACTOR_CHANGES`."""
+    emails.second_factor_changed(_user(user_id), context.task_result.id, change).send()
+
+
 def _user(user_id: int) -> User:
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None:

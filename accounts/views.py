@@ -12,9 +12,7 @@ from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView as DjangoLoginView
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
-from django.urls import reverse
 from django.utils.decorators import method_decorator
-from django.utils.http import url_has_allowed_host_and_scheme
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
@@ -22,8 +20,9 @@ from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts import browsers, tokens
-from accounts.door import log_in, prove
+from accounts.door import next_url, prove
 from accounts.events import Kind, Outcome, record
+from accounts.factors import has_factor
 from accounts.forms import (
     AddressForm,
     LoginForm,
@@ -35,6 +34,7 @@ from accounts.forms import (
     SignupForm,
 )
 from accounts.models import User
+from accounts.second_step import enter
 from accounts.throttle import REAUTHENTICATION, take
 
 Form = SignupForm | AddressForm
@@ -167,7 +167,8 @@ def _without_referrer(response: HttpResponse) -> HttpResponse:
 @never_cache
 def account(request: HttpRequest) -> HttpResponse:
     """Show people their account."""
-    return render(request, "accounts/account.html")
+    assert isinstance(request.user, User)
+    return render(request, "accounts/account.html", {"has_factor": has_factor(request.user)})
 
 
 @never_cache
@@ -204,16 +205,8 @@ def reauthenticate(request: HttpRequest) -> HttpResponse:
         if is_valid:
             attempt.give_back()
             prove(request)
-            return redirect(_next_url(request))
-    return render(request, "accounts/reauthenticate.html", {"form": form, "next": _next_url(request)})
-
-
-def _next_url(request: HttpRequest) -> str:
-    """Return where the request wants to be sent on to, if that is on this site; else the page of the account."""
-    url = request.POST.get("next") or request.GET.get("next") or ""
-    hosts = {request.get_host()}
-    is_ours = url_has_allowed_host_and_scheme(url, allowed_hosts=hosts, require_https=request.is_secure())
-    return url if is_ours else reverse("accounts:account")
+            return redirect(next_url(request))
+    return render(request, "accounts/reauthenticate.html", {"form": form, "next": next_url(request)})
 
 
 @method_decorator(login_not_required, name="dispatch")
@@ -226,8 +219,7 @@ class LoginView(DjangoLoginView):
     extra_context = {"site_name": settings.SITE_NAME}  # Django's view would put the request's host there
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
-        """Let them in."""
+        """Let them in, or on to the second step."""
         user = form.get_user()
         assert isinstance(user, User)
-        log_in(self.request, user)
-        return redirect(self.get_success_url())
+        return redirect(enter(self.request, user, self.get_success_url()))

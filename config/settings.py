@@ -53,7 +53,7 @@ INSTALLED_APPS = [
     "accounts.apps.AccountsConfig",
     "tasks.apps.TasksConfig",  # before django_q: our qcluster command takes its place
     "devmail",
-    "django.contrib.admin",
+    "accounts.apps.AdminConfig",  # Django's administration, behind our login
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.messages",
@@ -73,6 +73,7 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "accounts.second_step.SecondFactorMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "accounts.browsers.KnownBrowserMiddleware",
@@ -130,6 +131,9 @@ SESSION_ENGINE = "accounts.sessions"
 SESSION_COOKIE_AGE = env_int("SESSION_IDLE", 14 * 86_400, 300, 365 * 86_400)
 SESSION_LIFETIME = env_int("SESSION_LIFETIME", 90 * 86_400, 300, 10 * 365 * 86_400)
 REAUTHENTICATE_AFTER = env_seconds("REAUTHENTICATE_AFTER", 600, 30, 86_400)
+REQUIRE_MFA_FOR = env("REQUIRE_MFA_FOR", "none" if DEBUG else "staff").lower()
+if REQUIRE_MFA_FOR not in {"none", "staff", "all"}:
+    raise ImproperlyConfigured(f"REQUIRE_MFA_FOR is {REQUIRE_MFA_FOR!r}. Allowed: none, staff, all.")
 PASSWORD_RESET_TIMEOUT = env_seconds("PASSWORD_RESET_TIMEOUT", 3600, 600, 86_400)
 # not before the last link that verifies the address has expired
 RETENTION_UNVERIFIED_ACCOUNTS = env_seconds("RETENTION_UNVERIFIED_ACCOUNTS", 7 * 86_400, 3 * 86_400, 10 * 365 * 86_400)

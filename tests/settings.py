@@ -13,6 +13,7 @@ for _name, _value in {
     "SITE_URL": "http://testserver",
     "ALLOWED_HOSTS": "testserver,127.0.0.1,localhost",
     "EMAIL_URL": "console:",
+    "REQUIRE_MFA_FOR": "none",  # tests of second factors ask for them
     "TASKS_SCHEDULES": "0",  # the product's own would come due in the middle of a test
 }.items():
     os.environ.setdefault(_name, _value)

@@ -28,6 +28,7 @@ POLICY = {
 OPEN = [
     "/",
     "/accounts/login/",
+    "/accounts/login/second-factor/",
     "/accounts/logout/",
     "/accounts/password-reset/",
     "/accounts/password-reset/<token>/",
@@ -37,7 +38,6 @@ OPEN = [
     "/accounts/verify/<token>/",
     "/accounts/verify/resend/",
     "/accounts/verify/resend/check-inbox/",
-    "/admin/login/",
     "/examples/visits/<name>/",
     "/health/live",
     "/health/ready",
