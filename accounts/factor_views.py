@@ -17,7 +17,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import encryption, factors, recovery, totp
+from accounts import encryption, factors, passkeys, recovery, totp
 from accounts.door import MFA, View, note_second_factor, sensitive
 from accounts.factor_forms import AppCodeForm
 from accounts.models import Passkey, Totp, User
@@ -45,8 +45,9 @@ def second_factors(request: HttpRequest) -> HttpResponse:
     """Show what there is."""
     user = _user(request)
     app = Totp.objects.filter(user=user, confirmed_at__isnull=False).first()
-    passkeys = list(Passkey.objects.filter(user=user).order_by("pk"))
-    context = {"app": app, "passkeys": passkeys, "has_factor": app is not None or bool(passkeys)}
+    keys = list(Passkey.objects.filter(user=user).order_by("pk"))
+    context = {"app": app, "passkeys": keys, "has_factor": app is not None or bool(keys)}
+    context |= {"passkeys_are_possible": passkeys.are_possible()}
     context |= {"codes_left": recovery.left(user), "is_required": factors.is_required(user)}
     return render(request, "accounts/second_factors.html", context)
 
@@ -71,7 +72,7 @@ def app(request: HttpRequest) -> HttpResponse:
             note_second_factor(request, factors.APP)
             codes = factors.add_app(request, user, secret, step)
             messages.success(request, _("Your authenticator app is set up."))
-            return _with_codes(request, codes)
+            return with_codes(request, codes)
         form.add_error("code", _("This is not the code of this secret now. Check the clock of the device, try again."))
     groups = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
     return render(request, "accounts/app.html", {"form": form, "secret": groups, "uri": totp.uri(user, secret)})
@@ -93,10 +94,10 @@ def app_qr(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def app_remove(request: HttpRequest) -> HttpResponse:
     """Ask, and remove the authenticator app."""
-    return remove(request, get_object_or_404(Totp, user=_user(request)), _("Remove the authenticator app?"))
+    return remove_factor(request, get_object_or_404(Totp, user=_user(request)), _("Remove the authenticator app?"))
 
 
-def remove(request: HttpRequest, factor: Totp | Passkey, question: str) -> HttpResponse:
+def remove_factor(request: HttpRequest, factor: Totp | Passkey, question: str) -> HttpResponse:
     """Ask, and remove one factor; where it is the last one and needed, say so."""
     if request.method != "POST":
         return render(request, "accounts/factor_remove.html", {"question": question})
@@ -117,11 +118,12 @@ def recovery_codes(request: HttpRequest) -> HttpResponse:
     if not factors.has_factor(user):
         return redirect("accounts:second_factors")
     if request.method == "POST":
-        return _with_codes(request, factors.make_codes(request, user))
+        return with_codes(request, factors.make_codes(request, user))
     return render(request, "accounts/recovery_codes.html", {"codes_left": recovery.left(user)})
 
 
-def _with_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
+def with_codes(request: HttpRequest, codes: list[str]) -> HttpResponse:
+    """Show new recovery codes, this once; without any, what second factors there are."""
     if not codes:
         return redirect("accounts:second_factors")
     return render(request, "accounts/recovery_codes.html", {"codes": codes})

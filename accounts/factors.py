@@ -62,6 +62,14 @@ def add_app(request: HttpRequest, user: User, secret: str, step: int) -> list[st
         return added(request, user, APP, "app-replaced" if is_replaced else "app-added", is_first, is_replaced)
 
 
+def add_passkey(request: HttpRequest, user: User, passkey: Passkey) -> list[str]:
+    """Store a passkey of the user who sends the request, as `add_app` does. Raises IntegrityError if it is there."""
+    with transaction.atomic():
+        is_first = not has_factor(user)
+        passkey.save(force_insert=True)
+        return added(request, user, PASSKEY, "passkey-added", is_first)
+
+
 def added(
     request: HttpRequest, user: User, method: str, change: str, is_first: bool, is_replaced: bool = False
 ) -> list[str]:

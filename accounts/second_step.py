@@ -36,11 +36,12 @@ from accounts.throttle import SECOND_FACTOR, take
 PENDING = "pending_login"
 PENDING_LIFETIME = timedelta(minutes=10)
 
-SET_UP = frozenset(
-    f"accounts:{name}" for name in ("second_factors", "app", "app_qr", "recovery_codes", "reauthenticate")
-)
+_SET_UP = "second_factors app app_qr passkey_add passkey_add_options recovery_codes reauthenticate"
+SET_UP = frozenset(f"accounts:{name}" for name in _SET_UP.split())
 """What somebody may open who needs a second factor and has none."""
-SECOND_STEP = frozenset({"accounts:second_step"})
+SECOND_STEP = frozenset(
+    f"accounts:{name}" for name in ("second_step", "second_step_options", "second_step_with_passkey")
+)
 """What somebody may open whose session lacks the second factor that there is."""
 ALWAYS = frozenset({"accounts:logout", "set_language"})
 
@@ -104,7 +105,7 @@ def second_step(request: HttpRequest) -> HttpResponse:
     """Ask for a code of the authenticator app or a recovery code, and log in whoever has one."""
     step = waiting(request)
     if step is None:
-        return _nothing_to_take(request)
+        return nothing_to_take(request)
     form = CodeForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         attempt = take(SECOND_FACTOR, request, step.user)
@@ -114,10 +115,10 @@ def second_step(request: HttpRequest) -> HttpResponse:
             attempt.give_back()
             return finish(request, step, method)
         form.add_error("code", _("This code is wrong, too old or was used before. Try again with the next one."))
-    return render(request, "accounts/second_step.html", {"form": form, "next": step.next_url})
+    return render(request, "accounts/second_step.html", {"form": form, "next": step.next_url, "owner": step.user})
 
 
-def _nothing_to_take(request: HttpRequest) -> HttpResponse:
+def nothing_to_take(request: HttpRequest) -> HttpResponse:
     """Send whoever is done on, and whoever was too slow back."""
     if request.user.is_authenticated:
         return redirect(next_url(request))

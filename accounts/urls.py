@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from accounts import factor_views, second_step, views
+from accounts import factor_views, passkey_views, second_step, views
 
 app_name = "accounts"
 urlpatterns = [
@@ -21,6 +21,16 @@ urlpatterns = [
     path("password-reset/<str:token>/", views.new_password, name="new_password"),
     path("login/", views.LoginView.as_view(), name="login"),
     path("login/second-factor/", second_step.second_step, name="second_step"),
+    path("login/second-factor/passkey/", passkey_views.second_step_with_passkey, name="second_step_with_passkey"),
+    path("login/second-factor/passkey/options/", passkey_views.second_step_options, name="second_step_options"),
+    path("login/passkey/", passkey_views.log_in_with_passkey, name="log_in_with_passkey"),
+    path("login/passkey/options/", passkey_views.log_in_options, name="log_in_options"),
+    path("reauthenticate/passkey/", passkey_views.reauthenticate_with_passkey, name="reauthenticate_with_passkey"),
+    path("reauthenticate/passkey/options/", passkey_views.reauthenticate_options, name="reauthenticate_options"),
+    path("second-factor/passkeys/add/", passkey_views.add, name="passkey_add"),
+    path("second-factor/passkeys/add/options/", passkey_views.add_options, name="passkey_add_options"),
+    path("second-factor/passkeys/<int:passkey_id>/", passkey_views.rename, name="passkey_rename"),
+    path("second-factor/passkeys/<int:passkey_id>/remove/", passkey_views.remove, name="passkey_remove"),
     path("second-factor/", factor_views.second_factors, name="second_factors"),
     path("second-factor/app/", factor_views.app, name="app"),
     path("second-factor/app/qr.svg", factor_views.app_qr, name="app_qr"),

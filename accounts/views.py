@@ -19,7 +19,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import browsers, tokens
+from accounts import browsers, passkeys, tokens
 from accounts.door import next_url, prove
 from accounts.events import Kind, Outcome, record
 from accounts.factors import has_factor
@@ -216,7 +216,10 @@ class LoginView(DjangoLoginView):
     authentication_form = LoginForm
     template_name = "accounts/login.html"
     redirect_authenticated_user = True
-    extra_context = {"site_name": settings.SITE_NAME}  # Django's view would put the request's host there
+    extra_context = {
+        "site_name": settings.SITE_NAME,  # Django's view would put the request's host there
+        "passkeys_are_possible": passkeys.are_possible,
+    }
 
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         """Let them in, or on to the second step."""
