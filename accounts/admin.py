@@ -2,12 +2,18 @@
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
-from django.http import HttpRequest
+from django.contrib.auth.views import redirect_to_login
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from accounts import factors
+from accounts.door import has_proved
 from accounts.models import User
 
 
@@ -29,9 +35,10 @@ class UserAdmin(DjangoUserAdmin[User]):
     list_filter = ("is_active", "is_staff", "is_superuser", "language")
     search_fields = ("email", "display_name")
     ordering = ("-pk",)
-    readonly_fields = ("email_verified_at", "last_login", "created_at")
+    readonly_fields = ("email_verified_at", "last_login", "created_at", "second_factors")
+    actions = ("remove_second_factors",)
     fieldsets = (
-        (None, {"fields": ("email", "password", "display_name", "language")}),
+        (None, {"fields": ("email", "password", "second_factors", "display_name", "language")}),
         (_("Rights"), {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
         (_("Times"), {"fields": ("created_at", "email_verified_at", "last_login")}),
     )
@@ -44,3 +51,32 @@ class UserAdmin(DjangoUserAdmin[User]):
         if change and "email" in form.changed_data:
             obj.email_verified_at = None
         super().save_model(request, obj, form, change)
+
+    @admin.display(description=_("second factors"))
+    def second_factors(self, user: User) -> str:
+        """Say what there is, without anything that could be used."""
+        return factors.in_words(user)
+
+    def has_remove_second_factors_permission(self, request: HttpRequest) -> bool:
+        """Return whether somebody may delete the rows that the action deletes."""
+        return request.user.has_perms([f"accounts.delete_{name}" for name in ("totp", "passkey", "recoverycode")])
+
+    @admin.action(description=_("Remove second factors of people who lost them"), permissions=["remove_second_factors"])
+    def remove_second_factors(self, request: HttpRequest, users: QuerySet[User]) -> HttpResponse | None:
+        """Remove all second factors and recovery codes, end the sessions and mail each user.
+
+        Nobody can spare themselves their own this way, and only a superuser can spare another one theirs.
+        """
+        operator = request.user
+        assert isinstance(operator, User)
+        if not has_proved(request):
+            return redirect_to_login(request.get_full_path(), reverse("accounts:reauthenticate"))
+        if users.filter(pk=operator.pk).exists():
+            self.message_user(request, gettext("Your own are on your account page."), messages.ERROR)
+        elif not operator.is_superuser and users.filter(is_superuser=True).exists():
+            self.message_user(request, gettext("Those of a superuser can be removed by a superuser."), messages.ERROR)
+        else:
+            count = sum(factors.remove_all(user, request) for user in users)
+            text = ngettext("Removed for %(count)s user.", "Removed for %(count)s users.", count) % {"count": count}
+            self.message_user(request, text, messages.SUCCESS if count else messages.WARNING)
+        return None

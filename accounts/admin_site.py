@@ -30,6 +30,8 @@ class AdminSite(admin.AdminSite):
             raise PermissionDenied
         return redirect_to_login(target)
 
-    def password_change(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+    def password_change(  # type: ignore[override]  # the stubs know of a page only
+        self, request: HttpRequest, extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
         """Send people to the page that also ends their other sessions and tells them by mail."""
         return redirect("accounts:password_change")

@@ -46,7 +46,7 @@ def second_factors(request: HttpRequest) -> HttpResponse:
     user = _user(request)
     app = Totp.objects.filter(user=user, confirmed_at__isnull=False).first()
     keys = list(Passkey.objects.filter(user=user).order_by("pk"))
-    context = {"app": app, "passkeys": keys, "has_factor": app is not None or bool(keys)}
+    context: dict[str, Any] = {"app": app, "passkeys": keys, "has_factor": app is not None or bool(keys)}
     context |= {"passkeys_are_possible": passkeys.are_possible()}
     context |= {"codes_left": recovery.left(user), "is_required": factors.is_required(user)}
     return render(request, "accounts/second_factors.html", context)

@@ -10,6 +10,8 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import HttpRequest
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from accounts import recovery, totp
 from accounts.events import Kind, Outcome, record
@@ -130,6 +132,17 @@ def remove_all(user: User, request: HttpRequest | None = None) -> bool:
         if user.is_active:
             send_second_factor_changed_email.enqueue(user.pk, "all-removed")
     return True
+
+
+def in_words(user: User) -> str:
+    """Return "authenticator app, 2 passkeys, 8 recovery codes", or "none"."""
+    keys, codes = Passkey.objects.filter(user=user).count(), recovery.left(user)
+    parts = [
+        _("authenticator app") if Totp.objects.filter(user=user, confirmed_at__isnull=False).exists() else "",
+        ngettext("%(count)s passkey", "%(count)s passkeys", keys) % {"count": keys} if keys else "",
+        ngettext("%(count)s recovery code", "%(count)s recovery codes", codes) % {"count": codes} if codes else "",
+    ]
+    return ", ".join(filter(None, parts)) or _("none")
 
 
 def record_attempt(request: HttpRequest, user: User, method: str) -> None:

@@ -11,12 +11,12 @@ from typing import Any
 import cbor2
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from webauthn.helpers import base64url_to_bytes as unbase64url
-from webauthn.helpers import bytes_to_base64url as base64url
+from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 
 from accounts import recovery, totp
 from accounts.models import User
 
+base64url, unbase64url = bytes_to_base64url, base64url_to_bytes
 PRESENT, VERIFIED, ATTESTED = 1, 4, 64
 """Flags of what a device says: somebody touched it, it knows who, and here is a new key."""
 
