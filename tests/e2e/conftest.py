@@ -133,15 +133,18 @@ def make_site(transactional_db, static_files, tmp_path):
     """A function that starts a site, by default with its cluster."""
     started: list[Process] = []
 
-    def make(smtp_port: int, wsgi: str = "config.wsgi", with_cluster: bool = True) -> Site:
+    def make(
+        smtp_port: int, wsgi: str = "config.wsgi", with_cluster: bool = True, host: str = "127.0.0.1", **more: str
+    ) -> Site:
         port = free_port()
-        url = f"http://127.0.0.1:{port}"
+        url = f"http://{host}:{port}"
         environment = {
             "DATABASE_URL": database_url(),
             "EMAIL_URL": f"smtp://127.0.0.1:{smtp_port}",
             "SITE_URL": url,
             "TASKS_POLL": "0.05",
             "TASKS_SHUTDOWN_GRACE": "5",
+            **more,
         }
         gunicorn = [
             sys.executable,
