@@ -38,8 +38,9 @@ SECOND_FACTOR_CHANGES = {
 
 
 def welcome(user: User, task_id: str) -> EmailMultiAlternatives:
-    """Return the mail that welcomes a user and carries the link that verifies the address."""
-    return _mail("welcome", user, task_id, url=tokens.verification_url(user), days=tokens.VERIFY_LIFETIME.days)
+    """Return the mail that welcomes a user and carries the links that verify the address and that disown it."""
+    links = {"url": tokens.verification_url(user), "disown_url": tokens.disown_url(user)}
+    return _mail("welcome", user, task_id, **links, days=tokens.VERIFY_LIFETIME.days)
 
 
 def already_registered(user: User, task_id: str) -> EmailMultiAlternatives:

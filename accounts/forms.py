@@ -11,6 +11,7 @@ from django.contrib.auth.hashers import make_password
 from django.contrib.auth.password_validation import validate_password
 from django.core.validators import EmailValidator
 from django.db import transaction
+from django.http import HttpRequest
 from django.utils.encoding import punycode
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
@@ -93,11 +94,11 @@ class SignupForm(forms.ModelForm[User]):
             except forms.ValidationError as error:
                 self.add_error("password", error)
 
-    def save(self, commit: bool = True) -> Any:
+    def save(self, commit: bool = True, request: HttpRequest | None = None) -> User:
         """Store the user and the task that mails them, both or neither; for a known address, only another mail.
 
         The password is hashed first, since that takes a while and SQLite has one writer at a time. Known or not, the
-        same statements run.
+        same statements run. Returns who would have been stored: its hash is the mark of this signup.
         """
         user = User(
             email=self.cleaned_data["email"],
@@ -110,6 +111,8 @@ class SignupForm(forms.ModelForm[User]):
             stored = User.objects.only("pk", "password").get(email=user.email)
             is_new = stored.password == user.password  # the salt makes the hash unique to this signup
             (send_welcome_email if is_new else send_already_registered_email).enqueue(stored.pk)
+            record(Kind.SIGNUP, request, stored, Outcome.SUCCEEDED if is_new else Outcome.REFUSED)
+        return user
 
 
 class LoginForm(AuthenticationForm):
@@ -156,7 +159,7 @@ class AddressForm(forms.Form):
         label=_("Email address"), max_length=254, widget=forms.EmailInput(attrs={"autocomplete": "username"})
     )
 
-    def save(self) -> None:
+    def save(self, request: HttpRequest | None = None) -> None:
         """Enqueue the task that knows whom to mail."""
         self.task.enqueue(self.cleaned_data["email"])
 

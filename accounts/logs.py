@@ -4,7 +4,7 @@ import logging
 import re
 from contextlib import suppress
 
-_TOKEN = re.compile(r"(/accounts/(?:verify|password-reset)/)(?!(?:check-inbox|resend)/)[^/\s\"'?]+")
+_TOKEN = re.compile(r"(/accounts/(?:verify|disown|password-reset)/)(?!(?:check-inbox|resend)/)[^/\s\"'?]+")
 
 
 class RedactTokens(logging.Filter):

@@ -13,6 +13,7 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core import signing
+from django.http import HttpResponse
 from django.urls import reverse
 
 from accounts.models import User
@@ -26,6 +27,12 @@ def verification_url(user: User) -> str:
     """Return the absolute link that verifies the user's present address, made from SITE_URL."""
     token = signing.dumps([user.pk, user.email], salt=_SALT)
     return settings.SITE_URL + reverse("accounts:verify", args=[token])
+
+
+def disown_url(user: User) -> str:
+    """Return the absolute link for somebody who knows nothing of the account that their address is in."""
+    token = signing.dumps([user.pk, user.email], salt=_SALT)
+    return settings.SITE_URL + reverse("accounts:disown", args=[token])
 
 
 def user_of_verification(token: str) -> User | None:
@@ -58,6 +65,15 @@ def user_of_reset(token: str) -> User | None:
     except signing.BadSignature:
         return None
     return user
+
+
+def without_referrer(response: HttpResponse) -> HttpResponse:
+    """Keep the address of a page, which is its key, from other sites.
+
+    "no-referrer" would be stricter, but makes browsers send "Origin: null" with the form, which the CSRF check refuses.
+    """
+    response["Referrer-Policy"] = "same-origin"
+    return response
 
 
 def _reset_signer(user: User) -> signing.TimestampSigner:

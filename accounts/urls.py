@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from accounts import factor_views, passkey_views, second_step, views
+from accounts import factor_views, passkey_views, second_step, verification, views
 
 app_name = "accounts"
 urlpatterns = [
@@ -13,7 +13,8 @@ urlpatterns = [
     path("signup/check-inbox/", views.check_inbox, name="check_inbox"),
     path("verify/resend/", views.resend, name="resend"),
     path("verify/resend/check-inbox/", views.check_inbox, {"about": "resend"}, name="resend_sent"),
-    path("verify/<str:token>/", views.verify, name="verify"),
+    path("verify/<str:token>/", verification.verify, name="verify"),
+    path("disown/<str:token>/", verification.disown, name="disown"),
     path("reauthenticate/", views.reauthenticate, name="reauthenticate"),
     path("password-change/", views.password_change, name="password_change"),
     path("password-reset/", views.password_reset, name="password_reset"),

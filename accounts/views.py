@@ -36,6 +36,8 @@ from accounts.forms import (
 from accounts.models import User
 from accounts.second_step import enter
 from accounts.throttle import REAUTHENTICATION, take
+from accounts.tokens import without_referrer
+from accounts.verification import remember_signup
 
 Form = SignupForm | AddressForm
 
@@ -82,8 +84,7 @@ def _page(request: HttpRequest, form_class: type[Form], template: str, then: str
     form = form_class(request.POST or None, initial={"email": getattr(request.user, "email", "")})
     if request.method == "POST" and form.is_valid():
         take(form.policy, request, form.cleaned_data["email"])
-        form.save()
-        return redirect(then)
+        return remember_signup(redirect(then), form.save(request=request))
     return render(request, template, {"form": form})
 
 
@@ -102,8 +103,8 @@ def _json(request: HttpRequest, form_class: type[Form], detail: str, hint: str) 
     if not form.is_valid():
         return JsonResponse({"errors": form.errors}, status=400)
     take(form.policy, request, form.cleaned_data["email"])
-    form.save()
-    return JsonResponse({"status": "accepted", "detail": detail}, status=202)
+    user = form.save(request=request)
+    return remember_signup(JsonResponse({"status": "accepted", "detail": detail}, status=202), user)
 
 
 def _is_text(value: object) -> bool:
@@ -120,23 +121,6 @@ def check_inbox(request: HttpRequest, about: str = "signup") -> HttpResponse:
 
 @login_not_required
 @never_cache
-@require_http_methods(["GET", "HEAD", "POST"])
-def verify(request: HttpRequest, token: str) -> HttpResponse:
-    """Show a button; its POST verifies the address. Programs that open links in mails only ever GET."""
-    user = tokens.user_of_verification(token)
-    if user is not None and request.method == "POST" and user.verify_email():
-        messages.success(request, _("Your email address is verified."))
-        response: HttpResponse = redirect("accounts:account")  # which asks for a login first
-    else:
-        # a POST that gets here was not the first
-        usable = user is not None and user.email_verified_at is None and request.method != "POST"
-        context = {"usable": usable, "already": user is not None and not usable, "token": token}
-        response = render(request, "accounts/verify.html", context, status=200 if user else 404)
-    return _without_referrer(response)
-
-
-@login_not_required
-@never_cache
 @sensitive_post_parameters("password")
 @require_http_methods(["GET", "HEAD", "POST"])
 def new_password(request: HttpRequest, token: str) -> HttpResponse:
@@ -149,18 +133,9 @@ def new_password(request: HttpRequest, token: str) -> HttpResponse:
             browsers.remember(request, user)  # strangers may have used up what the login allows to unknown ones
             logout(request)
             messages.success(request, _("Your password is changed. Log in with the new one."))
-            return _without_referrer(redirect("accounts:login"))
+            return without_referrer(redirect("accounts:login"))
         form = None
-    return _without_referrer(render(request, "accounts/new_password.html", {"form": form}, status=200 if form else 404))
-
-
-def _without_referrer(response: HttpResponse) -> HttpResponse:
-    """Keep the address of a page, which is its key, from other sites.
-
-    "no-referrer" would be stricter, but makes browsers send "Origin: null" with the form, which the CSRF check refuses.
-    """
-    response["Referrer-Policy"] = "same-origin"
-    return response
+    return without_referrer(render(request, "accounts/new_password.html", {"form": form}, status=200 if form else 404))
 
 
 @require_safe

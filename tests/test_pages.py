@@ -8,7 +8,6 @@ from html.parser import HTMLParser
 
 import pytest
 from django.db import OperationalError, connection
-from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import translation
 
@@ -27,6 +26,7 @@ POLICY = {
 # Every address that answers somebody who is not logged in. A new one has to be added here on purpose.
 OPEN = [
     "/",
+    "/accounts/disown/<token>/",
     "/accounts/login/",
     "/accounts/login/passkey/",
     "/accounts/login/passkey/options/",
@@ -325,6 +325,8 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     client.cookies["django_language"] = language
     pages = [client.get(path) for path in ("/", "/accounts/signup/", "/accounts/signup/check-inbox/")]
     pages += [client.get(path) for path in ("/accounts/login/", usable, used, "/accounts/verify/x/", "/nothing/")]
+    pages += [client.get(link.replace("/verify/", "/disown/")) for link in (usable, used, "/accounts/verify/x/")]
+    pages += [client.post(usable, {"password": "wrong"})]
     pages += [client.get(path) for path in ("/accounts/password-reset/", "/accounts/password-reset/check-inbox/")]
     reset = tokens.reset_url(new).removeprefix("http://testserver")
     pages += [client.get(reset), client.get("/accounts/password-reset/x/"), client.post(reset, {"password": "x"})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -40,12 +41,24 @@ UNVERIFIED = Q(
 """Nobody has shown that the address is theirs or has ever used the account, and no administrator has touched it."""
 
 
+YOUNG = timedelta(days=7)
+"""Age up to which an account may be disowned although somebody has used it."""
+
+
 class UserManager(BaseUserManager["User"]):
     """Makes users."""
 
     def unverified(self) -> models.QuerySet[User]:
         """Return those whose account goes after a while, see UNVERIFIED."""
         return self.filter(UNVERIFIED)
+
+    def disowned(self) -> models.QuerySet[User]:
+        """Return those that go if the owner of the address asks for it: unverified, and not in use for long.
+
+        Whoever signs up with the address of another may log in at once; that does not save the account.
+        """
+        unused = Q(last_login=None) | Q(created_at__gt=Now() - YOUNG)
+        return self.filter(unused, email_verified_at=None, is_staff=False, is_superuser=False, is_active=True)
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         """Store a user; without a password nobody can log in as them. Raises ValueError without an address."""
@@ -99,8 +112,13 @@ class User(AbstractBaseUser, PermissionsMixin):
         return self.get_full_name()
 
     def verify_email(self) -> bool:
-        """Mark the address as verified; False if it was already. Two at once: one is told True."""
-        unverified = User.objects.filter(pk=self.pk, email=self.email, email_verified_at=None)
+        """Mark the address as verified; False if it was already. Two at once: one is told True.
+
+        It is for the password that was read: whoever chose another meanwhile did not show that the address is theirs.
+        """
+        unverified = User.objects.filter(
+            pk=self.pk, email=self.email, password=self.password, is_active=True, email_verified_at=None
+        )
         return bool(unverified.update(email_verified_at=Now()))
 
     def replace_password(self, password_hash: str, proves_email: bool = False) -> bool:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
+from django.http import HttpResponse
+from django.test import Client
 
 from accounts import tokens
 from accounts.models import User
+from accounts.verification import remember_signup
 from tasks.models import Task
 
 
@@ -30,6 +33,12 @@ def token(newcomer: User) -> str:
 def enqueued() -> Callable[[], list[tuple[str, list[object]]]]:
     """A function that returns the rows of tasks, oldest first, as (name of the function, args)."""
     return lambda: [(task.task_path.rpartition(".")[2], task.args) for task in Task.objects.order_by("pk")]
+
+
+def sign_up_in(client: Client, user: User) -> Client:
+    """Make it the browser that the user has signed up in."""
+    client.cookies.update(remember_signup(HttpResponse(), user).cookies)
+    return client
 
 
 def html_of(mail: EmailMultiAlternatives) -> str:

@@ -31,7 +31,7 @@ def received(mail) -> EmailMessage:
 
 
 def link_in(mail) -> str:
-    [link] = [line for line in mail.body.splitlines() if "/accounts/" in line]
+    [link] = [line for line in mail.body.splitlines() if "/accounts/" in line and "/disown/" not in line]
     return link
 
 
@@ -65,6 +65,9 @@ def test_the_welcome_has_the_link_that_verifies_in_both_parts(newcomer):
     link = link_in(mail)
     assert f'href="{link}"' in html_of(mail)
     assert tokens.user_of_verification(link.rsplit("/", 2)[1]) == newcomer
+    disown = link.replace("/verify/", "/disown/")
+    assert f"Remove the account here:\n\n{disown}\n" in mail.body
+    assert f'<a href="{disown}">This was not me: remove the account</a>' in html_of(mail)
 
 
 def test_the_mail_to_a_known_address_has_the_way_to_the_login_and_no_token(alice):

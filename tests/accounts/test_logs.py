@@ -50,6 +50,7 @@ def lines():
             "two: http://testserver/accounts/verify/[token]/ and '/accounts/verify/[token]'",
         ),
         ("%s", (f"/accounts/password-reset/{TOKEN}/",), "/accounts/password-reset/[token]/"),
+        ("%s", (f"/accounts/disown/{TOKEN}/",), "/accounts/disown/[token]/"),
         ("GET %s HTTP/1.1", ("/accounts/password-reset/",), "GET /accounts/password-reset/ HTTP/1.1"),
         ("%s", ("/accounts/password-reset/check-inbox/",), "/accounts/password-reset/check-inbox/"),
         ("%s", ("/accounts/verify/resend/check-inbox/",), "/accounts/verify/resend/check-inbox/"),

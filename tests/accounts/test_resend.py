@@ -37,7 +37,8 @@ def test_somebody_whose_mail_got_lost_gets_another_and_verifies(client, newcomer
     assert SAYS in text(client.get(SENT))
     run_enqueued()
     [line] = [line for line in mailoutbox[0].body.splitlines() if "/accounts/verify/" in line]
-    assert client.post(line.removeprefix("http://testserver")).status_code == 302
+    link = line.removeprefix("http://testserver")
+    assert client.post(link, {"password": PASSWORD}).status_code == 302
     assert User.objects.get().email_verified_at is not None
 
 

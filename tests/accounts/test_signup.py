@@ -14,7 +14,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.forms import SignupForm
-from accounts.models import User
+from accounts.models import SecurityEvent, User
 from tasks.models import Task
 from tests.accounts.hashers import WatchedHasher
 from tests.conftest import PASSWORD
@@ -131,6 +131,24 @@ def test_the_password_is_hashed_once_and_before_the_transaction_begins(transacti
         assert WatchedHasher.in_transaction == [False]
 
 
+@pytest.mark.parametrize("post", [post_form, post_json])
+def test_a_signup_marks_its_browser_in_a_cookie_that_no_script_can_read(client, db, post):
+    cookie = post(client).cookies["signup"]
+    assert (cookie["max-age"], cookie["httponly"], cookie["samesite"], cookie["path"]) == (3 * 86_400, True, "Lax", "/")
+    assert "signup" not in post(client, email="nonsense").cookies
+
+
+def test_the_log_of_security_events_has_both_signups(client, alice, db):
+    post_form(client, email="new@example.org")
+    post_form(client, email=alice.email)
+    events = SecurityEvent.objects.order_by("pk")
+    assert [(event.kind, event.outcome, event.user.email, event.actor) for event in events] == [
+        ("signup", "succeeded", "new@example.org", None),
+        ("signup", "refused", "alice@example.org", None),
+    ]
+    assert {event.address for event in events} == {"127.0.0.1"}
+
+
 # A known address -----------------------------------------------------------------------------------------------------
 
 
@@ -159,9 +177,13 @@ def test_a_new_address_is_stored_in_lower_case(client, db):
 
 
 def answer(response) -> tuple[int, dict[str, str], bytes]:
-    """Return all of it but what the clock has written."""
+    """Return all of it but what the clock has written, and of the mark of a signup what can be seen."""
     headers = {name: value for name, value in response.headers.items() if name != "Expires"}
-    return response.status_code, headers | response.cookies, response.content
+    cookies = {name: cookie.OutputString([*cookie]) for name, cookie in response.cookies.items()}
+    cookies = {
+        name: re.sub(r"(?<==1:)\w{6}:[\w-]{43}(?=;)|(?<=expires=)[^;]+", "?", text) for name, text in cookies.items()
+    }
+    return response.status_code, headers | cookies, response.content
 
 
 @pytest.mark.parametrize("post", [post_form, post_json])
@@ -180,7 +202,8 @@ def test_a_known_address_runs_the_same_statements_as_a_new_one(alice, post):
     known, new = statements("alice@example.org"), statements("new@example.org")
     assert known == new
     counted = ["INSERT"] * 3  # by account and network, by network, by account
-    assert [shape.split()[0] for shape in known] == [*counted, "SAVEPOINT", "INSERT", "SELECT", "INSERT", "RELEASE"]
+    act = ["SAVEPOINT", "INSERT", "SELECT", "INSERT", "INSERT", "RELEASE"]
+    assert [shape.split()[0] for shape in known] == [*counted, *act]
 
 
 def test_two_signups_that_race_with_one_address_make_one_user_and_two_tasks(transactional_db):

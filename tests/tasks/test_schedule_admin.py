@@ -138,7 +138,9 @@ def test_of_a_declared_schedule_only_the_times_can_be_changed_and_the_page_says_
     assert "Its times were changed by hand and differ from the code." in text
     assert "0 3 * * * · UTC. It was overridden" in text
     assert "overridden" in page(operator_client, URL)
-    assert said(act(operator_client, "follow_the_code", schedule)) == [("success", "Follows the code again: 1 schedule.")]
+    assert said(act(operator_client, "follow_the_code", schedule)) == [
+        ("success", "Follows the code again: 1 schedule.")
+    ]
     schedule.refresh_from_db()
     assert (schedule.timing, schedule.is_overridden) == ("0 3 * * *", False)
 
