@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.events import Kind, Outcome, record
 from accounts.models import LowercaseEmailField, User
+from accounts.sessions import end_sessions
 from accounts.tasks import (
     resend_verification_email,
     send_already_registered_email,
@@ -184,6 +185,7 @@ class NewPasswordForm(forms.Form):
     password = NewPasswordField(label=_("New password"))
 
     proves_email = True
+    kind = Kind.PASSWORD_RESET
 
     def __init__(self, user: User, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -195,17 +197,23 @@ class NewPasswordForm(forms.Form):
         validate_password(password, self.user)
         return password
 
-    def save(self) -> bool:
+    def save(self, request: HttpRequest | None = None) -> bool:
         """Store the password and the task that tells the user, both or neither; False if another was faster.
 
-        It is hashed first, as at a signup.
+        It is hashed first, as at a signup. The user's sessions end with it.
         """
         password_hash = make_password(self.cleaned_data["password"])
         with transaction.atomic():
             is_changed = self.user.replace_password(password_hash, proves_email=self.proves_email)
             if is_changed:
+                end_sessions(self.user.pk, except_key=self.session_kept(request))
+                record(self.kind, request, self.user)
                 send_password_changed_email.enqueue(self.user.pk)
         return is_changed
+
+    def session_kept(self, request: HttpRequest | None) -> str | None:
+        """Return the key of the session that stays: none."""
+        return None
 
 
 class ReauthenticationForm(forms.Form):
@@ -241,6 +249,7 @@ class PasswordChangeForm(NewPasswordForm):
 
     field_order = ["old_password"]
     proves_email = False
+    kind = Kind.PASSWORD_CHANGED
 
     def clean_old_password(self) -> str:
         """Refuse any but the present password."""
@@ -248,3 +257,7 @@ class PasswordChangeForm(NewPasswordForm):
         if not self.user.check_password(password):
             raise forms.ValidationError(_("This is not your present password."))
         return password
+
+    def session_kept(self, request: HttpRequest | None) -> str | None:
+        """Return the key of this session: whoever changes the password stays logged in."""
+        return request.session.session_key if request else None

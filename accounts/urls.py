@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from accounts import factor_views, passkey_views, second_step, verification, views
+from accounts import factor_views, passkey_views, second_step, session_pages, verification, views
 
 app_name = "accounts"
 urlpatterns = [
@@ -16,6 +16,7 @@ urlpatterns = [
     path("verify/<str:token>/", verification.verify, name="verify"),
     path("disown/<str:token>/", verification.disown, name="disown"),
     path("reauthenticate/", views.reauthenticate, name="reauthenticate"),
+    path("sessions/", session_pages.sessions, name="sessions"),
     path("password-change/", views.password_change, name="password_change"),
     path("password-reset/", views.password_reset, name="password_reset"),
     path("password-reset/check-inbox/", views.check_inbox, {"about": "reset"}, name="password_reset_sent"),

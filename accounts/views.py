@@ -128,7 +128,7 @@ def new_password(request: HttpRequest, token: str) -> HttpResponse:
     user = tokens.user_of_reset(token)
     form = user and NewPasswordForm(user, request.POST or None)
     if user and form and request.method == "POST" and form.is_valid():
-        if form.save():
+        if form.save(request):
             browsers.forget(user)
             browsers.remember(request, user)  # strangers may have used up what the login allows to unknown ones
             logout(request)
@@ -158,7 +158,7 @@ def password_change(request: HttpRequest) -> HttpResponse:
     if attempt and "old_password" not in form.errors:
         attempt.give_back()
     if is_valid:
-        if form.save():
+        if form.save(request):
             browsers.forget(request.user, request)
             update_session_auth_hash(request, form.user)
             messages.success(request, _("Your password is changed. Your other sessions have ended."))

@@ -334,7 +334,7 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     pages += [client.post(f"/accounts/{path}/", {"email": "x"}) for path in ("password-reset", "verify/resend")]
     pages += [client.post("/accounts/signup/", {"email": "x"}), client.post("/accounts/login/", {"username": "x"})]
     client.force_login(alice)
-    pages += [client.get(path) for path in ("/", "/accounts/", "/accounts/password-change/")]
+    pages += [client.get(path) for path in ("/", "/accounts/", "/accounts/password-change/", "/accounts/sessions/")]
     pages += [client.post("/accounts/password-change/", {"old_password": "x"})]
     assert [(page.request["PATH_INFO"], faults(text(page))) for page in pages if faults(text(page))] == []
     assert {Page(text(page)).all("html")[0]["lang"] for page in pages} == {language}

@@ -71,10 +71,10 @@ RECORDED: dict[str, tuple[int, int]] = {
     "login, too often": (1, 1),
     "password reset, known address": (5, 5),
     "password reset, unknown address": (5, 5),
-    "new password by the link": (9, 9),
+    "new password by the link": (11, 11),
     "resend, unverified address": (5, 5),
     "resend, unknown address": (5, 5),
-    "password change": (22, 22),
+    "password change": (24, 24),
 }
 
 NO_LUCK = Failure(TaskError.Kind.EXCEPTION, "builtins.ValueError", "no luck")

@@ -13,6 +13,7 @@ from accounts import tokens
 from accounts.models import User
 from accounts.verification import remember_signup
 from tasks.models import Task
+from tests.conftest import PASSWORD
 
 
 @pytest.fixture
@@ -38,6 +39,14 @@ def enqueued() -> Callable[[], list[tuple[str, list[object]]]]:
 def sign_up_in(client: Client, user: User) -> Client:
     """Make it the browser that the user has signed up in."""
     client.cookies.update(remember_signup(HttpResponse(), user).cookies)
+    return client
+
+
+def logged_in(user: User, **headers: str) -> Client:
+    """Return a browser in which the user has just typed the password."""
+    client = Client(headers=headers)
+    client.post("/accounts/login/", {"username": user.email, "password": PASSWORD})
+    assert client.session["_auth_user_id"] == str(user.pk)
     return client
 
 
