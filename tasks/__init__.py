@@ -11,7 +11,7 @@ The life of a task:
 7. a cluster that stops releases what it has not started and interrupts what does not end in time.
 
 The map, lower levels never import higher ones: `exceptions` `backoff` `outage` `recurrence` · `functions` `schedules`
-`retention` `models` `statements` · `leases` `worker` `signals` · `rescue` `holding` `ticks` `pings` `backend` `runner`
-`cleanup` `metrics` `audit` `shared` `sentry` `wakeup` · `timetable` `broker` `housekeeper` `cluster` `testing` `tasks`
-· `admin` `views` `checks` and the commands.
+`retention` `models` `statements` · `leases` `worker` `signals` `progress` `subjects` · `rescue` `holding` `ticks`
+`pings` `backend` `runner` `cleanup` `metrics` `audit` `shared` `sentry` `wakeup` · `timetable` `broker` `housekeeper`
+`cluster` `testing` `tasks` · `admin` `views` `checks` and the commands.
 """

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -17,6 +19,7 @@ from types import NoneType
 from typing import Any, Generic, ParamSpec, TypeVar
 
 from django.conf import settings
+from django.utils.encoding import punycode
 from django_tasks import base
 from django_tasks.exceptions import InvalidTaskError
 
@@ -30,6 +33,8 @@ MAX_ATTEMPTS = 1000
 MAX_KEY_LENGTH = 255
 MAX_PATH_LENGTH = 255
 LONGEST_RETENTION = timedelta(days=3650)
+SHORTEST_SECRET = 4
+"""Characters of a sensitive argument from which on it is looked for in what an exception says."""
 MAX_DEPTH = 100
 """Lists and dicts within each other: far below what Python, SQLite and PostgreSQL can read back."""
 
@@ -104,6 +109,26 @@ def _unpickled(
     if function is None:
         raise ValueError(f"{path}: there is no task function of this name (any more).")
     return function.using(priority=priority, queue_name=queue_name, run_after=run_after, backend=backend)
+
+
+def without_secrets(text: str, task: TaskFunction[Any, Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
+    """Return what an exception says without the values of the task's `sensitive` arguments.
+
+    A mail server's refusal names the address, for instance, and its domain in ASCII. Numbers stay, and strings that
+    are too short to tell.
+    """
+    given = {**dict(zip(task.signature.parameters, args, strict=False)), **kwargs}
+    for name in task.sensitive:
+        value = given.get(name)
+        if not isinstance(value, str) or len(value) < SHORTEST_SECRET:
+            continue
+        spellings = {value, ascii(value)[1:-1]}
+        local, at, domain = value.rpartition("@")
+        with suppress(UnicodeError):
+            spellings.add(f"{local}{at}{punycode(domain)}")
+        found = "|".join(re.escape(spelling) for spelling in sorted(spellings, key=len, reverse=True))
+        text = re.sub(found, f"[{name}]", text, flags=re.IGNORECASE)
+    return text
 
 
 @cache

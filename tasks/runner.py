@@ -12,7 +12,7 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -27,7 +27,7 @@ from tasks import leases
 from tasks.context import TaskContext
 from tasks.driver import has_open_transaction, roll_back
 from tasks.exceptions import Cancelled, Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout, path_of
-from tasks.functions import DEFAULT_BACKOFF, TaskFunction, registry, to_json
+from tasks.functions import DEFAULT_BACKOFF, TaskFunction, registry, to_json, without_secrets
 from tasks.leases import Attempt, Failure, Outcome
 from tasks.models import Task, TaskError
 from tasks.worker import Worker, disarm, persist, time_limit, wait_for_the_database
@@ -299,24 +299,28 @@ def _should_stop(attempt: Attempt) -> bool:
 
 def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseException) -> str:
     """Write the end of an attempt that raised; say what comes next."""
+
+    def described(kind: TaskError.Kind) -> Failure:
+        return _described(kind, error, lambda text: without_secrets(text, task, attempt.args, attempt.kwargs))
+
     match error:
         case Snooze():
             outcome = leases.give_back(attempt, error.for_)
             return f"snoozed for {error.for_}" if outcome is Outcome.AGAIN else f"ended: {outcome.value}"
         case Interrupted() if Worker.is_draining():
-            outcome = leases.give_back(attempt, timedelta(), _described(Kind.INTERRUPTED, error))
+            outcome = leases.give_back(attempt, timedelta(), described(Kind.INTERRUPTED))
             used = "; it used no attempt" if outcome is Outcome.AGAIN else ""
             return f"was interrupted: {outcome.value}{used}"
         case Cancelled() if Worker.is_cancelled(attempt.task_id):
-            leases.fail(attempt, _described(Kind.CANCELLED, error), None)
+            leases.fail(attempt, described(Kind.CANCELLED), None)
             return f"was interrupted: {Outcome.CANCELLED.value}"
         case Discard():
-            leases.fail(attempt, _described(Kind.DISCARDED, error), None, on_purpose=True)
+            leases.fail(attempt, described(Kind.DISCARDED), None, on_purpose=True)
             return f"gave up on purpose: {error.reason}"
         case TaskTimeout():
-            failure = _described(Kind.TIMEOUT, error)
+            failure = described(Kind.TIMEOUT)
         case _:
-            failure = _described(Kind.EXCEPTION, error)
+            failure = described(Kind.EXCEPTION)
     delay = error.after if isinstance(error, Retry) and error.after is not None else _backoff(task, attempt)
     outcome = leases.fail(attempt, failure, delay)
     what = f"{failure.kind.label}: {failure.exception_path.rpartition('.')[2]}"
@@ -343,7 +347,7 @@ def _unknown(attempt: Attempt) -> str:
     return "found no task function of this name in this release and goes back"
 
 
-def _described(kind: TaskError.Kind, error: BaseException) -> Failure:
+def _described(kind: TaskError.Kind, error: BaseException, hide: Callable[[str], str]) -> Failure:
     """Return what is kept of an exception: its path, its text and its traceback below this module."""
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
@@ -357,7 +361,7 @@ def _described(kind: TaskError.Kind, error: BaseException) -> Failure:
         text = "".join(traceback.format_tb(frames))
     finally:
         Worker.announce(0)
-    path = _storable(path_of(type(error)))
+    path, message, text = _storable(path_of(type(error))), hide(message), hide(text)
     return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]), error)
 
 

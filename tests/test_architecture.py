@@ -24,6 +24,8 @@ LEVELS = {
     "tasks.functions": 1,
     "tasks.statements": 1,
     "tasks.retention": 1,
+    "tasks.progress": 2,
+    "tasks.subjects": 2,
     "tasks.leases": 2,
     "tasks.rescue": 3,
     "tasks.holding": 3,
@@ -62,7 +64,15 @@ LEVELS = {
     "tasks.views": 5,
     "tasks.management": 5,
 }
-FOR_EVERYBODY = {"tasks.backoff", "tasks.exceptions", "tasks.retention", "tasks.schedules", "tasks.signals"}
+FOR_EVERYBODY = {
+    "tasks.backoff",
+    "tasks.exceptions",
+    "tasks.progress",
+    "tasks.retention",
+    "tasks.schedules",
+    "tasks.signals",
+    "tasks.subjects",
+}
 
 
 def files() -> list[Path]:

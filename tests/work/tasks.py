@@ -8,6 +8,7 @@ import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from smtplib import SMTPRecipientsRefused
 from typing import Any
 
 from django.db import transaction
@@ -399,3 +400,21 @@ def with_a_key_of_some(user_id: int) -> None: ...
 @task
 def celebrate(name: str) -> None:
     Effect.objects.create(name=name)
+
+
+@task(sensitive=("email",), max_attempts=1)
+def be_refused(number: int, email: str) -> None:
+    raise SMTPRecipientsRefused({email.upper(): (550, b"no such user")})
+
+
+@task(takes_context=True)
+def work_for(context: Any, user_id: int, done: int = 0, email: str = "") -> str:
+    context.progress(done, 10, "ten steps")
+    if done == 10:
+        raise Discard("There is too much.")
+    return email
+
+
+@task(max_attempts=1)
+def fail_without_a_word(word: str) -> None:
+    raise ValueError(len(word))
