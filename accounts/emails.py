@@ -5,7 +5,7 @@ A mail's Message-ID comes from its task, so an attempt that is repeated sends th
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
 
@@ -17,7 +17,7 @@ from django.utils import translation
 from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
-from accounts import tokens
+from accounts import mail_list, tokens
 from accounts.browsers import name_of
 from accounts.models import SecurityEvent, User
 from tasks.retention import in_words
@@ -72,7 +72,31 @@ def second_factor_changed(user: User, task_id: str, change: str) -> EmailMultiAl
     return _mail("second_factor_changed", user, task_id, change=SECOND_FACTOR_CHANGES[change], url=url)
 
 
+def export_ready(user: User, task_id: str, expires_at: datetime) -> EmailMultiAlternatives:
+    """Return the mail that says where a copy of all data is ready. It is no key: the page asks for a login."""
+    url = settings.SITE_URL + reverse("accounts:export")
+    return _mail("export_ready", user, task_id, url=url, expires_at=expires_at)
+
+
+def deletion_asked(user: User, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that says when an account will be deleted, and how to keep it."""
+    url = settings.SITE_URL + reverse("accounts:account")
+    return _mail("deletion_asked", user, task_id, url=url, delete_after=user.delete_after)
+
+
+def account_deleted(user: User, task_id: str) -> EmailMultiAlternatives:
+    """Return the last mail to a user: the account is deleted."""
+    return _mail("account_deleted", user, task_id)
+
+
+def preview(name: str, language: str) -> EmailMultiAlternatives:
+    """Return a mail of the list as a sample, to nobody. It holds no link that does anything."""
+    user = User(email="name@example.org", display_name="Sample", language=language)
+    return _mail(name, user, "0", **mail_list.MAILS[name].sample())
+
+
 def _mail(name: str, user: User, task_id: str, **context: Any) -> EmailMultiAlternatives:
+    mail_list.check(name, context)
     context |= {"user": user, "site_name": settings.SITE_NAME, "site_url": settings.SITE_URL}
     with translation.override(user.language):
         subject, text, html = (

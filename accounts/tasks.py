@@ -6,19 +6,23 @@ answer cannot depend on whether it is known. Such a row is kept for ADDRESS_KEPT
 At the end the tables that grow with people, see `tasks.retention`.
 """
 
+import logging
 from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
+from django.db import transaction
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskContext, task
 
-from accounts import emails
+from accounts import archive, emails, erasure
 from accounts.models import EmailChange, Export, KnownBrowser, SecurityEvent, Session, Throttle, User
 from tasks.backoff import exponential
-from tasks.exceptions import Discard
+from tasks.exceptions import Discard, Retry
 from tasks.retention import in_words, retain
+
+logger = logging.getLogger(__name__)
 
 MAIL: dict[str, Any] = {
     "queue_name": "mail",
@@ -28,7 +32,6 @@ MAIL: dict[str, Any] = {
     "timeout": 60,
 }
 ADDRESS_KEPT = timedelta(days=1)
-EXPORT_KEPT = timedelta(days=7)
 
 
 @task(takes_context=True, **MAIL)
@@ -84,6 +87,59 @@ def send_second_factor_changed_email(context: TaskContext, user_id: int, change:
     emails.second_factor_changed(_user(user_id), context.task_result.id, change).send()
 
 
+@task(takes_context=True, timeout=3600, max_attempts=3)
+def gather_export(context: Any, export_id: int) -> None:
+    """Make the copy of all that is stored about a user, and tell them."""
+    export = Export.objects.filter(pk=export_id, finished_at=None).select_related("user").first()
+    if export is None:
+        return
+    content = archive.make(export.user, context)
+    with transaction.atomic():
+        if archive.store(export_id, content):
+            send_export_ready_email.enqueue(export_id)
+
+
+@task(takes_context=True, **MAIL)
+def send_export_ready_email(context: TaskContext, export_id: int) -> None:
+    """Tell a user that the copy is ready, unless it was downloaded already."""
+    export = Export.objects.filter(pk=export_id, downloaded_at=None).select_related("user").defer("content").first()
+    if export is not None and export.user.is_active:
+        emails.export_ready(export.user, context.task_result.id, export.expires_at).send()
+
+
+@task(takes_context=True, **MAIL)
+def send_deletion_asked_email(context: TaskContext, user_id: int) -> None:
+    """Tell a user when the account will be deleted, unless that was taken back."""
+    user = _user(user_id)
+    if user.delete_after is not None:
+        emails.deletion_asked(user, context.task_result.id).send()
+
+
+@task(takes_context=True, timeout=3600, retention=ADDRESS_KEPT)
+def erase_account(context: TaskContext, user_id: int) -> None:
+    """Erase an account whose grace is over. Runs when it was asked to; then the present state decides."""
+    if not erasure.erase(user_id, context.task_result.id):
+        return
+    with transaction.atomic():
+        if erasure.empty(user_id):
+            send_account_deleted_email.enqueue(user_id)
+
+
+@task(takes_context=True, retention=ADDRESS_KEPT, idempotency_key=str, **MAIL)
+def send_account_deleted_email(context: TaskContext, user_id: int) -> None:
+    """Say goodbye, then forget the address; after the last attempt without having said it."""
+    user = erasure.leaving(user_id)
+    if user is None:
+        return
+    try:
+        emails.account_deleted(user, context.task_result.id).send()
+    except Exception:
+        if context.attempt < MAIL["max_attempts"]:
+            raise Retry("The mail server does not take the mail.") from None  # its own words may name the address
+        logger.warning("task %s: an account is erased whose owner could not be told", context.task_result.id)
+    erasure.finish(user_id, context.task_result.id)
+
+
 def _user(user_id: int) -> User:
     user = User.objects.filter(pk=user_id, is_active=True).first()
     if user is None:
@@ -112,7 +168,7 @@ retain(
 retain(  # the last of its links, which undoes it, works for 7 days after the confirmation
     "email-changes", _("changes of address"), EmailChange.objects.all, "requested_at", lambda: timedelta(days=30)
 )  # fmt: skip
-retain("exports", _("exports"), Export.objects.all, "expires_at", words=lambda: in_words(EXPORT_KEPT))
+retain("exports", _("exports"), Export.objects.all, "expires_at", words=lambda: in_words(archive.KEPT))
 retain(
     "unverified-accounts", _("unverified accounts"), User.objects.unverified, "created_at",
     lambda: timedelta(seconds=settings.RETENTION_UNVERIFIED_ACCOUNTS),

@@ -4,7 +4,16 @@ from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView
 from django.urls import path
 
-from accounts import factor_views, passkey_views, second_step, session_pages, verification, views
+from accounts import (
+    deletion,
+    export,
+    factor_views,
+    passkey_views,
+    second_step,
+    session_pages,
+    verification,
+    views,
+)
 
 app_name = "accounts"
 urlpatterns = [
@@ -21,6 +30,10 @@ urlpatterns = [
     path("password-reset/", views.password_reset, name="password_reset"),
     path("password-reset/check-inbox/", views.check_inbox, {"about": "reset"}, name="password_reset_sent"),
     path("password-reset/<str:token>/", views.new_password, name="new_password"),
+    path("export/", export.export, name="export"),
+    path("export/progress/", export.export_progress, name="export_progress"),
+    path("delete/", deletion.delete_account, name="delete"),
+    path("keep/", deletion.keep_account, name="keep"),
     path("login/", views.LoginView.as_view(), name="login"),
     path("login/second-factor/", second_step.second_step, name="second_step"),
     path("login/second-factor/passkey/", passkey_views.second_step_with_passkey, name="second_step_with_passkey"),

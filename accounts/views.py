@@ -22,6 +22,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from accounts import browsers, passkeys, tokens
 from accounts.door import next_url, prove
 from accounts.events import Kind, Outcome, record
+from accounts.export import state_of
 from accounts.factors import has_factor
 from accounts.forms import (
     AddressForm,
@@ -143,7 +144,8 @@ def new_password(request: HttpRequest, token: str) -> HttpResponse:
 def account(request: HttpRequest) -> HttpResponse:
     """Show people their account."""
     assert isinstance(request.user, User)
-    return render(request, "accounts/account.html", {"has_factor": has_factor(request.user)})
+    context = {"export": state_of(request.user), "has_factor": has_factor(request.user)}
+    return render(request, "accounts/account.html", context)
 
 
 @never_cache

@@ -46,7 +46,7 @@ def scrub(app: str, about: About, by: str, but: str = "") -> int:
     Those see `should_stop` and end in a while: call it again then. It may be called any number of times. `but`: the id
     of a task that is left alone, as the caller's own.
     """
-    rows = _rows(app, about).exclude(pk=but or None)
+    rows = _rows(app, about).exclude(pk=int(but or 0))
     unfinished = list(rows.filter(status__in=UNFINISHED).values_list("pk", flat=True))
     for first in range(0, len(unfinished), BATCH):
         Task.objects.filter(pk__in=unfinished[first : first + BATCH]).cancel(by)

@@ -13,6 +13,8 @@ from django.utils import translation
 
 from accounts import tokens
 from accounts.models import User
+from tasks.testing import run_enqueued
+from tests.accounts.conftest import proved
 from tests.processes import ROOT
 
 POLICY = {
@@ -336,6 +338,11 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     client.force_login(alice)
     pages += [client.get(path) for path in ("/", "/accounts/", "/accounts/password-change/", "/accounts/sessions/")]
     pages += [client.post("/accounts/password-change/", {"old_password": "x"})]
+    proved(client)
+    pages += [client.get(path) for path in ("/accounts/export/", "/accounts/delete/")]
+    pages += [client.post(path, follow=True) for path in ("/accounts/export/", "/accounts/delete/")]
+    run_enqueued()
+    pages += [client.get(path) for path in ("/accounts/export/", "/accounts/delete/", "/accounts/")]
     assert [(page.request["PATH_INFO"], faults(text(page))) for page in pages if faults(text(page))] == []
     assert {Page(text(page)).all("html")[0]["lang"] for page in pages} == {language}
     assert sum(len(Page(text(page)).all("label")) for page in pages) >= 10

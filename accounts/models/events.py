@@ -10,6 +10,7 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.sessions import USER_AGENT_LENGTH
+from accounts.models.users import User
 
 
 class AppendOnly(models.QuerySet["SecurityEvent"]):
@@ -25,7 +26,17 @@ class AppendOnly(models.QuerySet["SecurityEvent"]):
 
     def cut_addresses(self) -> int:
         """Forget the network addresses and browsers of these rows; return how many had one."""
-        return super().exclude(address=None, user_agent="").update(address=None, user_agent="")
+        return _change(self.exclude(address=None, user_agent=""), address=None, user_agent="")
+
+    def forget(self, user: User) -> int:
+        """Take a user out of these rows, with all that tells of them: what remains is that something happened."""
+        blank: dict[str, Any] = {"address": None, "user_agent": ""}
+        acted = _change(self.filter(actor=user), actor=None, **blank)
+        return acted + _change(self.filter(user=user), user=None, details={}, **blank)
+
+
+def _change(rows: AppendOnly, **fields: Any) -> int:
+    return models.QuerySet.update(rows, **fields)
 
 
 class SecurityEvent(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +11,7 @@ from django.http import HttpResponse
 from django.test import Client
 
 from accounts import tokens
+from accounts.door import PROVED_AT
 from accounts.models import User
 from accounts.verification import remember_signup
 from tasks.models import Task
@@ -55,3 +57,18 @@ def html_of(mail: EmailMultiAlternatives) -> str:
     [(content, mimetype)] = mail.alternatives
     assert mimetype == "text/html"
     return str(content)
+
+
+def browser_of(user: User) -> Client:
+    """Return a browser in which this user has just logged in."""
+    client = Client()
+    client.force_login(user)
+    return proved(client)
+
+
+def proved(client: Client) -> Client:
+    """Return the browser once its user has typed the password again."""
+    session = client.session
+    session[PROVED_AT] = int(time.time())
+    session.save()
+    return client

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from django.db import connection
 from django.utils import timezone
@@ -15,7 +17,7 @@ from tests.work import tasks as work
 
 pytestmark = pytest.mark.django_db
 APP = "tests.work"
-ABOUT = {"user_id": [7], "email": ["alice@example.org"]}
+ABOUT: dict[str, list[Any]] = {"user_id": [7], "email": ["alice@example.org"]}
 
 
 def found() -> list[int]:
