@@ -8,12 +8,13 @@ from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.views import redirect_to_login
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import reverse
+from django.urls import URLPattern, reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import factors
 from accounts.door import has_proved
+from accounts.mail_previews import MailPreviews
 from accounts.models import User
 
 
@@ -45,6 +46,10 @@ class UserAdmin(DjangoUserAdmin[User]):
     add_fieldsets = (
         (None, {"classes": ("wide",), "fields": ("email", "display_name", "language", "password1", "password2")}),
     )
+
+    def get_urls(self) -> list[URLPattern]:
+        """Add the previews of mails."""
+        return MailPreviews(self.admin_site).get_urls() + super().get_urls()
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Take a changed address for unverified."""

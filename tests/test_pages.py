@@ -49,12 +49,16 @@ OPEN = [
     "/health/ready",
     "/language/",
 ]
+# The one page that may stand in a frame of this site, with a policy of its own: the HTML part of a sample of a mail.
+FRAMED = "/admin/accounts/user/mails/<mail>/<language>/html/"
 SAMPLES = {
     "app_label": "accounts",
     "content_type_id": "1",
     "object_id": "1",
     "id": "1",
     "passkey_id": "1",
+    "language": "en",
+    "mail": "welcome",
     "name": "home",
     "token": "x",
     "url": "none",
@@ -119,6 +123,8 @@ def test_every_page_has_the_strict_policy_and_nothing_that_it_would_block(client
     pages = 0
     for address in ADDRESSES:
         response = client.get(path_of(address))
+        if address == FRAMED and who == "operator":
+            continue  # see tests/accounts/test_mail_list.py
         assert policy_of(response) == POLICY, address
         assert response["X-Frame-Options"] == "DENY", address
         assert response["X-Content-Type-Options"] == "nosniff", address
