@@ -43,7 +43,7 @@ def is_last_superuser(user_id: int) -> bool:
     if not User.objects.filter(pk=user_id, is_superuser=True, is_active=True).exists():
         return False
     counted = User.objects.filter(Q(delete_after=None) | Q(pk=user_id), is_superuser=True, is_active=True)
-    return set(counted.order_by("pk").select_for_update().values_list("pk", flat=True)) <= {user_id}
+    return set(counted.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True)) <= {user_id}
 
 
 def erase(user_id: int, task_id: str) -> bool:

@@ -63,7 +63,7 @@ def state_of(user: User) -> State | None:
 def ask(user: User, request: HttpRequest) -> bool:
     """Let a copy be made; False if one is being made or waits to be downloaded. Two at once: one is told True."""
     with transaction.atomic():
-        User.objects.select_for_update().get(pk=user.pk)  # SQLite has one writer anyway
+        User.objects.select_for_update(no_key=True).get(pk=user.pk)  # SQLite has one writer anyway
         state = state_of(user)
         if state is not None and (state.is_running or state.is_ready):
             return False

@@ -62,7 +62,7 @@ class MailPreviews:
         """Show a mail: its subject, its text, and its HTML in a frame that may run nothing."""
         self._check(request)
         sample = _sample(mail, language)
-        context = self._context(request, sample.subject, mail=sample, name=mail, title_of=MAILS[mail].title)
+        context = self._context(request, str(sample.subject), mail=sample, name=mail, title_of=MAILS[mail].title)
         return TemplateResponse(request, "admin/accounts/mail.html", context | {"language": language})
 
     def html(self, request: HttpRequest, mail: str, language: str) -> HttpResponse:

@@ -16,7 +16,7 @@ from django.db import OperationalError, connection
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
-from accounts import deletion, tasks
+from accounts import deletion, erasure, tasks
 from accounts.erasure import BY
 from accounts.models import (
     EmailChange,
@@ -311,6 +311,28 @@ def test_nobody_gets_in_once_the_erasure_has_begun(alice):
     Task.objects.update(run_after=LONG_AGO)
     run_enqueued()
     assert User.objects.count() == 0
+
+
+@pytest.mark.parametrize("_round", range(5))
+def test_who_takes_it_back_just_when_the_time_is_over_keeps_all_or_nothing(transactional_db, _round):
+    alice = User.objects.create_user(ADDRESS, PASSWORD, display_name="Alice", delete_after=LONG_AGO)
+    browser_of(alice)
+    request = RequestFactory().post(KEEP)
+    acts = [lambda: ("kept", deletion.take_back(alice, request)), lambda: ("erased", erasure.erase(alice.pk, "0"))]
+    answers = dict(rows.at_the_same_time(2, lambda: acts.pop()()))
+    assert sorted(answers.values()) == [False, True]
+    alice.refresh_from_db()
+    left = (alice.is_active, alice.delete_after is None, Session.objects.count())
+    assert left == ((True, True, 1) if answers["kept"] else (False, False, 0))
+
+
+def test_the_addresses_of_events_can_be_cut_and_nothing_else_of_them_changes(busy, operator):
+    before = list(SecurityEvent.objects.order_by("pk").values())
+    assert SecurityEvent.objects.filter(user=busy).cut_addresses() == 1
+    assert SecurityEvent.objects.filter(user=busy).cut_addresses() == 0
+    after = list(SecurityEvent.objects.order_by("pk").values())
+    cut = {"address": None, "user_agent": ""}
+    assert after == [row | cut if row["user_id"] == busy.pk else row for row in before]
 
 
 def test_the_erasure_may_run_twice(busy, operator, mailoutbox):
