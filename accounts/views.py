@@ -181,6 +181,7 @@ def reauthenticate(request: HttpRequest) -> HttpResponse:
         record(Kind.REAUTHENTICATION, request, request.user, Outcome.SUCCEEDED if is_valid else Outcome.FAILED)
         if is_valid:
             attempt.give_back()
+            update_session_auth_hash(request, request.user)  # a new key, and the hash may be of a newer kind now
             prove(request)
             return redirect(next_url(request))
     return render(request, "accounts/reauthenticate.html", {"form": form, "next": next_url(request)})

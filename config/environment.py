@@ -149,3 +149,18 @@ def sentry(dsn: str) -> str:
     if dsn and not (is_valid and re.fullmatch(r"(/[\w.~-]+)*/[0-9]+", parts.path) and not parts.query + parts.fragment):
         raise ImproperlyConfigured("SENTRY_DSN cannot be read. Allowed: https://KEY@HOST/NUMBER, as Sentry shows it.")
     return dsn
+
+
+def breaches(url: str) -> str:
+    """Return where a list of stolen passwords answers, or "" for nowhere."""
+    try:
+        parts = urlsplit(url)
+        is_valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0 and parts.path.endswith("/")
+    except ValueError:
+        is_valid = False
+    if url and (not is_valid or parts.username is not None or parts.query or parts.fragment):
+        raise ImproperlyConfigured(
+            f"PASSWORD_BREACH_URL is {url!r}. Allowed: https://HOST/PATH/, which the first digits of a hash are added "
+            "to, or empty for none."
+        )
+    return url

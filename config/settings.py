@@ -17,7 +17,7 @@ from csp.constants import NONE, SELF
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
-from config.environment import database, email, env, env_bool, env_int, env_list, env_seconds, sentry
+from config.environment import breaches, database, email, env, env_bool, env_int, env_list, env_seconds, sentry
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR_DIR = BASE_DIR / "var"
@@ -112,16 +112,22 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 # Accounts ------------------------------------------------------------------------------------------------------------
 
 AUTH_USER_MODEL = "accounts.User"
+PASSWORD_BREACH_URL = breaches(env("PASSWORD_BREACH_URL", ""))
 AUTH_PASSWORD_VALIDATORS = [
-    {"NAME": f"django.contrib.auth.password_validation.{name}", "OPTIONS": options}
-    for name, options in {
-        "UserAttributeSimilarityValidator": {"user_attributes": ("email", "display_name")},
-        "MinimumLengthValidator": {"min_length": 12},
-        "CommonPasswordValidator": {},
-    }.items()
+    {
+        "NAME": "accounts.validators.ContextValidator",
+        "OPTIONS": {"user_attributes": ("email", "display_name")},
+    },
+    {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
+    {"NAME": "accounts.validators.MaximumLengthValidator", "OPTIONS": {"max_length": 1024}},
+    {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
 ]
+if PASSWORD_BREACH_URL:
+    AUTH_PASSWORD_VALIDATORS += [
+        {"NAME": "accounts.validators.BreachValidator", "OPTIONS": {"url": PASSWORD_BREACH_URL}}
+    ]
 PASSWORD_HASHERS = [
-    "django.contrib.auth.hashers.Argon2PasswordHasher",
+    "accounts.hashers.OwaspArgon2Hasher",
     "django.contrib.auth.hashers.PBKDF2PasswordHasher",
 ]
 LOGIN_URL = "accounts:login"

@@ -30,6 +30,7 @@ PRODUCTION = {
 }
 DATABASES = "sqlite:///PATH (sqlite:////absolute/path) and postgres://USER:PASSWORD@HOST:PORT/NAME"
 SENTRY = "SENTRY_DSN cannot be read. Allowed: https://KEY@HOST/NUMBER, as Sentry shows it."
+LISTS = "Allowed: https://HOST/PATH/, which the first digits of a hash are added to, or empty for none."
 MAILS = "smtp://USER:PASSWORD@HOST:PORT, smtp+tls:// (STARTTLS), smtps:// (TLS), mailbox: (files in var/mail), console:"
 SITES = "https://HOST or http://HOST:PORT, without a path"
 BOOLEANS = "1, true, yes, on, 0, false, no, off"
@@ -140,6 +141,15 @@ WRONG = [
         "TASKS_QUEUES is 'default,post'. Allowed: names separated by commas, default, mail and maintenance among them; "
         "missing: mail, maintenance.",
     ),
+    ("PASSWORD_BREACH_URL", "range.example.org/", f"PASSWORD_BREACH_URL is 'range.example.org/'. {LISTS}"),
+    ("PASSWORD_BREACH_URL", "file:///etc/", f"PASSWORD_BREACH_URL is 'file:///etc/'. {LISTS}"),
+    (
+        "PASSWORD_BREACH_URL",
+        "https://example.org/range",
+        f"PASSWORD_BREACH_URL is 'https://example.org/range'. {LISTS}",
+    ),
+    ("PASSWORD_BREACH_URL", "https://[::1/range/", f"PASSWORD_BREACH_URL is 'https://[::1/range/'. {LISTS}"),
+    ("PASSWORD_BREACH_URL", "https://h/range/?a=1", f"PASSWORD_BREACH_URL is 'https://h/range/?a=1'. {LISTS}"),
     ("SENTRY_DSN", "sentry.example.org", SENTRY),
     ("SENTRY_DSN", "ftp://key@sentry.example.org/1", SENTRY),
     ("SENTRY_DSN", "https://sentry.example.org/1", SENTRY),
@@ -371,6 +381,14 @@ def test_mails_may_stay_on_this_machine():
 )
 def test_a_sentry_project_is_given_as_sentry_shows_it(dsn):
     assert value_of("SENTRY_DSN", SENTRY_DSN=dsn) == dsn
+
+
+def test_stolen_passwords_are_looked_up_where_the_settings_say_and_nowhere_by_default():
+    names = "[PASSWORD_BREACH_URL, AUTH_PASSWORD_VALIDATORS[-1]['NAME'].split('.')[-1]]"
+    assert value_of(names) == ["", "CommonPasswordValidator"]
+    url = "https://api.pwnedpasswords.com/range/"
+    assert value_of(names, PASSWORD_BREACH_URL=url) == [url, "BreachValidator"]
+    assert value_of("AUTH_PASSWORD_VALIDATORS[-1]['OPTIONS']", PASSWORD_BREACH_URL=url) == {"url": url}
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])

@@ -5,7 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+from asgiref.sync import sync_to_async
 from django.conf import settings
+from django.contrib.auth.hashers import check_password, make_password
 from django.contrib.auth.models import AbstractBaseUser, BaseUserManager, PermissionsMixin
 from django.db import models
 from django.db.models import Q
@@ -110,6 +112,19 @@ class User(AbstractBaseUser, PermissionsMixin):
     def get_short_name(self) -> str:
         """Return the same."""
         return self.get_full_name()
+
+    def check_password(self, raw_password: str | None) -> bool:
+        """Return whether this is the password. A hash of an older kind becomes one of today's.
+
+        Django's would write that over a password that was changed meanwhile, and so bring the old one back.
+        """
+        return check_password(
+            raw_password, self.password, lambda password: self.replace_password(make_password(password))
+        )
+
+    async def acheck_password(self, raw_password: str | None) -> bool:
+        """Do the same for coroutines."""
+        return await sync_to_async(self.check_password)(raw_password)
 
     def verify_email(self) -> bool:
         """Mark the address as verified; False if it was already. Two at once: one is told True.
