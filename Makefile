@@ -61,7 +61,7 @@ lock: .venv/development  ## Compile requirements*.in into pinned requirements*.t
 	done
 
 messages: .venv/development  ## Collect texts for translation and compile the catalogues (needs GNU gettext)
-	ENV_FILE= DEBUG=1 SECRET_KEY=messages $(PY) manage.py makemessages --locale de --no-obsolete --ignore 'var/*' --ignore '.venv/*' --ignore 'tests/*'
+	ENV_FILE= DEBUG=1 SECRET_KEY=messages $(PY) manage.py makemessages --locale de --locale fr --no-obsolete --ignore 'var/*' --ignore '.venv/*' --ignore 'tests/*'
 	ENV_FILE= DEBUG=1 SECRET_KEY=messages $(PY) manage.py compilemessages --ignore '.venv/*'
 
 clean:  ## Remove the virtual environment and caches; var/ and .env stay

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 
 import pytest
+from django.conf import settings
 from django.db import OperationalError, connection
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import translation
@@ -51,6 +52,7 @@ OPEN = [
 ]
 # The one page that may stand in a frame of this site, with a policy of its own: the HTML part of a sample of a mail.
 FRAMED = "/admin/accounts/user/mails/<mail>/<language>/html/"
+LANGUAGES = [code for code, _name in settings.LANGUAGES]
 SAMPLES = {
     "app_label": "accounts",
     "content_type_id": "1",
@@ -235,14 +237,15 @@ def test_an_error_page_tells_nothing_of_the_inside(client, alice, cause, status,
 @pytest.mark.parametrize(
     ("cause", "heading"),
     [
-        (error_403_csrf, "Nicht erlaubt"),
-        (error_404, "Diese Seite gibt es nicht"),
-        (error_500, "Der Fehler liegt bei uns"),
+        (error_403_csrf, {"de": "Nicht erlaubt", "fr": "Accès refusé"}),
+        (error_404, {"de": "Diese Seite gibt es nicht", "fr": "Cette page n’existe pas"}),
+        (error_500, {"de": "Der Fehler liegt bei uns", "fr": "L’erreur vient de chez nous"}),
     ],
 )
-def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, cause, heading):
-    client.cookies["django_language"] = "de"
-    assert f"<h1>{heading}</h1>" in text(cause(client))
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, cause, heading, language):
+    client.cookies["django_language"] = language
+    assert f"<h1>{heading[language]}</h1>" in text(cause(client))
 
 
 # What every page of ours has ------------------------------------------------------------------------------------------
@@ -287,7 +290,11 @@ def faults(source: str) -> list[str]:
     titles = "".join(title["text"] for title in page.all("title"))
     buttons = [button for button in page.all("button", "a") if not button["text"].strip()]
     return [
-        *(["language"] if [html.get("lang") for html in page.all("html")] not in (["en"], ["de"]) else []),
+        *(
+            ["language"]
+            if [html.get("lang") for html in page.all("html")] not in ([code] for code in LANGUAGES)
+            else []
+        ),
         *(["h1"] if len([h1 for h1 in page.all("h1") if h1["text"].strip()]) != 1 else []),
         *(["title"] if not re.fullmatch(r"\S.+ · \S+", titles) else []),
         *(["main"] if [main.get("id") for main in page.all("main")] != ["main"] else []),
@@ -326,7 +333,7 @@ def test_what_a_page_lacks_is_found(old, new, fault):
     assert faults(GOOD.replace(old, new)) == [fault]
 
 
-@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client, alice, language):
     new = User.objects.create_user("new@example.org", "x")
     usable, used = (tokens.verification_url(user).removeprefix("http://testserver") for user in (new, alice))
@@ -394,11 +401,13 @@ def test_what_browsers_and_robots_ask_for_without_being_told_is_there(client, db
 
 
 def test_a_page_is_in_the_language_that_the_browser_asks_for(client, db):
-    english, german = client.get("/"), client.get("/", headers={"Accept-Language": "de-AT, en;q=0.5"})
+    english = client.get("/")
     assert '<html lang="en">' in text(english)
-    assert '<html lang="de">' in text(german)
-    assert "Konto anlegen" in text(german)
-    assert "Accept-Language" in german["Vary"]
+    for language, asked, words in [("de", "de-AT", "Konto anlegen"), ("fr", "fr-CA", "Créer un compte")]:
+        page = client.get("/", headers={"Accept-Language": f"{asked}, en;q=0.5"})
+        assert f'<html lang="{language}">' in text(page)
+        assert words in text(page)
+        assert "Accept-Language" in page["Vary"]
 
 
 @pytest.mark.xdist_group("languages")  # the second needs the first in its process
@@ -409,13 +418,15 @@ def test_the_language_of_one_test_is_gone_in_the_next(client, db, time):
     assert translation.get_language() == "de"
 
 
-def test_the_language_can_be_switched_and_stays(client, db):
-    response = client.post("/language/", {"language": "de", "next": "/accounts/login/"})
+@pytest.mark.parametrize(("language", "name"), [("de", "Deutsch"), ("fr", "Français")])
+def test_the_language_can_be_switched_and_stays(client, db, language, name):
+    response = client.post("/language/", {"language": language, "next": "/accounts/login/"})
     assert (response.status_code, response["Location"]) == (302, "/accounts/login/")
-    assert response.cookies["django_language"].value == "de"
+    assert response.cookies["django_language"].value == language
     page = text(client.get("/accounts/login/", headers={"Accept-Language": "en"}))
-    assert '<html lang="de">' in page
-    assert '<button class="link" name="language" value="de" lang="de" aria-current="true">Deutsch</button>' in page
+    assert f'<html lang="{language}">' in page
+    button = f'<button class="link" name="language" value="{language}" lang="{language}"'
+    assert f'{button} aria-current="true">{name}</button>' in page
     client.post("/language/", {"language": "en"})
     assert '<html lang="en">' in text(client.get("/"))
 
@@ -436,6 +447,6 @@ def test_the_language_switch_comes_back_to_its_page(client, db):
     assert '<input type="hidden" name="next" value="/accounts/login/?next=/accounts/">' in page
 
 
-def test_the_administration_speaks_german_too(operator_client):
-    page = text(operator_client.get("/admin/", headers={"Accept-Language": "de"}))
-    assert "Verwaltung von Steward" in page
+@pytest.mark.parametrize(("language", "title"), [("de", "Verwaltung von Steward"), ("fr", "Administration de Steward")])
+def test_the_administration_speaks_the_language_too(operator_client, language, title):
+    assert title in text(operator_client.get("/admin/", headers={"Accept-Language": language}))

@@ -1,4 +1,4 @@
-"""The German catalogue: complete, compiled, and with the placeholders that the code fills."""
+"""The catalogues: complete, compiled, and with the placeholders that the code fills."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from babel.messages import Catalog, Message
 from babel.messages.extract import extract
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
+from django.conf import settings
 from django.utils import translation
 from django.utils.translation.template import templatize
 
 from tests.processes import ROOT
 
-MESSAGES = ROOT / "locale" / "de" / "LC_MESSAGES"
+LANGUAGES = [code for code, _name in settings.LANGUAGES if code != "en"]
 KEYWORDS = {
     name: specification
     for names, specification in {
@@ -29,12 +30,30 @@ KEYWORDS = {
     }.items()
     for name in names
 }
+INFORMAL = {
+    "de": r"\b([Dd]u|[Dd]ich|[Dd]ir|[Dd]ein\w*|[Ee]uch|[Ee]u(?:er|re[mnrs]?))\b",
+    "fr": r"\b([Tt]u|[Tt]e|[Tt]oi|[Tt]on|[Tt]a|[Tt]es|[Tt]ien\w*)\b|\b[Tt][’']",
+}
+# What typesetters of the language would mark.
+MISSET = {
+    "de": r"[“‘][\w%]|[\w%][”’](?!\w)| [;:!?]",
+    "fr": r"[^\u202f:;!?][;!?]|[^\u202f\x22]:(?=\s|$)|«(?!\u202f)|[^\u202f]»|[“”„‘]|\w'\w",
+}
+
+
+@pytest.fixture(scope="module", params=LANGUAGES)
+def language(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def catalog() -> Catalog:
+def catalog(language: str) -> Catalog:
     """The catalogue that translators edit."""
-    return read_po(BytesIO((MESSAGES / "django.po").read_bytes()), locale="de", abort_invalid=True)
+    return read_po(BytesIO(messages_of(language, "po")), locale=language, abort_invalid=True)
+
+
+def messages_of(language: str, kind: str) -> bytes:
+    return (ROOT / "locale" / language / "LC_MESSAGES" / f"django.{kind}").read_bytes()
 
 
 def messages(catalog: Catalog) -> list[Message]:
@@ -81,17 +100,17 @@ def test_every_text_is_translated_and_none_is_a_guess(catalog):
     assert [len(forms(message.string)) for message in plurals] == [2] * len(plurals)
 
 
-def test_the_compiled_catalogue_is_the_one_that_translators_edit(catalog):
-    compiled = read_mo(BytesIO((MESSAGES / "django.mo").read_bytes()))
+def test_the_compiled_catalogue_is_the_one_that_translators_edit(catalog, language):
+    compiled = read_mo(BytesIO(messages_of(language, "mo")))
     expected = {(message.context, *forms(message.id)): forms(message.string) for message in messages(catalog)}
     assert {(m.context, *forms(m.id)): forms(m.string) for m in messages(compiled)} == expected
 
 
 def placeholders(text: str) -> list[str]:
-    return sorted(re.findall(r"%\(\w+\)[sd]|\{\w*\}|%[sd%]", text))
+    return sorted(re.findall(r"%\(\w+\)[sdr]|\{\w*\}|%[sdr%]|<[^>]*>|&\w+;", text))
 
 
-def test_every_translation_has_the_placeholders_of_its_text(catalog):
+def test_every_translation_has_the_placeholders_and_the_tags_of_its_text(catalog):
     for message in messages(catalog):
         expected = [placeholders(text) for text in forms(message.id)]
         assert [placeholders(text) for text in forms(message.string)] == expected, message.id
@@ -104,14 +123,37 @@ def test_a_translation_begins_and_ends_as_its_text_does(catalog):
             assert (text[-1] in ".:,?") == (translated[-1] in ".:,?"), text
 
 
-def test_people_are_addressed_formally(catalog):
-    informal = re.compile(r"\b([Dd]u|[Dd]ich|[Dd]ir|[Dd]ein\w*|[Ee]uch|[Ee]ure?\w*)\b")
+def test_people_are_addressed_formally(catalog, language):
+    informal = re.compile(INFORMAL[language])
     assert [text for message in messages(catalog) for text in forms(message.string) if informal.search(text)] == []
 
 
-def test_django_finds_the_catalogue():
-    with translation.override("de"):
-        assert translation.gettext("Your account") == "Ihr Konto"
-        assert translation.ngettext("%(what)s: %(count)d task.", "%(what)s: %(count)d tasks.", 2) == (
-            "%(what)s: %(count)d Tasks."
-        )
+def test_a_text_is_set_as_its_language_sets_texts(catalog, language):
+    misset = re.compile(MISSET[language])
+    assert [text for message in messages(catalog) for text in forms(message.string) if misset.search(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("language", "wrong"),
+    [("de", "“so”"), ("de", "Frage ?"), ("fr", "Vous ?"), ("fr", "Vous?"), ("fr", "« ici »"), ("fr", "“ici”")],
+)
+def test_what_is_set_wrong_is_found(language, wrong):
+    assert re.search(MISSET[language], wrong)
+
+
+def test_every_catalogue_is_of_a_language_that_the_site_speaks():
+    assert sorted(path.name for path in (ROOT / "locale").iterdir()) == sorted(LANGUAGES)
+
+
+@pytest.mark.parametrize(
+    ("language", "account", "counts"),
+    [
+        ("de", "Ihr Konto", {0: "0 Tage", 1: "1 Tag", 2: "2 Tage"}),
+        ("fr", "Votre compte", {0: "0 jour", 1: "1 jour", 2: "2 jours"}),
+    ],
+)
+def test_django_finds_the_catalogue_and_its_plurals(language, account, counts):
+    with translation.override(language):
+        assert translation.gettext("Your account") == account
+        for count, text in counts.items():
+            assert translation.ngettext("%(count)d day", "%(count)d days", count) % {"count": count} == text

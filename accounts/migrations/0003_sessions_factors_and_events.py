@@ -32,6 +32,11 @@ class Migration(migrations.Migration):
             name='delete_after',
             field=models.DateTimeField(blank=True, editable=False, null=True, verbose_name='will be deleted after'),
         ),
+        migrations.AlterField(
+            model_name='user',
+            name='language',
+            field=models.CharField(choices=[('en', 'English'), ('de', 'German'), ('fr', 'French')], default='en', max_length=10, verbose_name='language'),
+        ),
         migrations.CreateModel(
             name='Passkey',
             fields=[

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import email
 import email.policy
+import re
 from datetime import UTC, datetime
 from email.message import EmailMessage
 
 import pytest
+from django.conf import settings as configured
 from django.utils import translation
 
 from accounts import emails, tokens
@@ -33,6 +35,13 @@ def received(mail) -> EmailMessage:
 def link_in(mail) -> str:
     [link] = [line for line in mail.body.splitlines() if "/accounts/" in line and "/disown/" not in line]
     return link
+
+
+def sentences_of(mail) -> set[str]:
+    """Return what both parts say, the name of the site and links left out."""
+    parts = [mail.subject, mail.body, re.sub(r"(?s)<style>.*?</style>|<[^>]*>", "\n", html_of(mail))]
+    lines = {line.strip() for part in parts for line in part.splitlines()}
+    return {line for line in lines if " " in line and "://" not in line and "·" not in line}
 
 
 @pytest.mark.parametrize("make", MAILS)
@@ -89,19 +98,29 @@ def test_the_mail_for_a_reset_has_the_link_in_both_parts(alice):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "english", "german"),
+    ("seconds", "english", "german", "french"),
     [
-        (3600, "The link works once, for 1 hour.", "Der Link funktioniert einmal und gilt 1 Stunde lang."),
-        (7200, "The link works once, for 2 hours.", "Der Link funktioniert einmal und gilt 2 Stunden lang."),
+        (
+            3600,
+            "The link works once, for 1 hour.",
+            "Der Link funktioniert einmal und gilt 1 Stunde lang.",
+            "Le lien ne fonctionne qu’une fois et reste valable 1 heure.",
+        ),
+        (
+            7200,
+            "The link works once, for 2 hours.",
+            "Der Link funktioniert einmal und gilt 2 Stunden lang.",
+            "Le lien ne fonctionne qu’une fois et reste valable 2 heures.",
+        ),
     ],
 )
-def test_the_mail_for_a_reset_says_how_long_the_link_works(alice, settings, seconds, english, german):
+def test_the_mail_for_a_reset_says_how_long_the_link_works(alice, settings, seconds, english, german, french):
     settings.PASSWORD_RESET_TIMEOUT = seconds
     mail = emails.password_reset(alice, "7")
     assert english in mail.body
     assert english in html_of(mail)
-    alice.language = "de"
-    assert german in emails.password_reset(alice, "7").body
+    for alice.language, text in [("de", german), ("fr", french)]:
+        assert text in emails.password_reset(alice, "7").body
 
 
 def test_the_mail_after_a_new_password_has_the_way_to_another_one_and_no_token(alice):
@@ -163,22 +182,34 @@ def test_a_name_of_any_script_arrives_as_it_is(alice):
 
 
 @pytest.mark.parametrize(
-    ("make", "subject", "greeting"),
+    ("language", "greeting", "make", "subject"),
     [
-        (emails.welcome, "Willkommen bei Steward: Bitte bestätigen Sie Ihre Adresse", "Guten Tag Alice,"),
-        (emails.already_registered, "Sie haben bereits ein Konto bei Steward", "Guten Tag Alice,"),
-        (emails.password_reset, "Ein neues Passwort für Steward", "Guten Tag Alice,"),
-        (emails.password_changed, "Ihr Passwort bei Steward wurde geändert", "Guten Tag Alice,"),
+        ("de", "Guten Tag Alice,", emails.welcome, "Willkommen bei Steward: Bitte bestätigen Sie Ihre Adresse"),
+        ("de", "Guten Tag Alice,", emails.already_registered, "Sie haben bereits ein Konto bei Steward"),
+        ("de", "Guten Tag Alice,", emails.password_reset, "Ein neues Passwort für Steward"),
+        ("de", "Guten Tag Alice,", emails.password_changed, "Ihr Passwort bei Steward wurde geändert"),
+        ("fr", "Bonjour Alice,", emails.welcome, "Bienvenue sur Steward : veuillez confirmer votre adresse"),
+        ("fr", "Bonjour Alice,", emails.already_registered, "Vous avez déjà un compte sur Steward"),
+        ("fr", "Bonjour Alice,", emails.password_reset, "Un nouveau mot de passe pour Steward"),
+        ("fr", "Bonjour Alice,", emails.password_changed, "Votre mot de passe sur Steward a été changé"),
     ],
 )
-def test_a_mail_speaks_the_language_of_its_user_whatever_the_worker_speaks(alice, make, subject, greeting):
-    alice.language = "de"
+def test_a_mail_speaks_the_language_of_its_user_whatever_the_worker_speaks(alice, language, greeting, make, subject):
+    alice.language = language
     with translation.override("en"):
         mail = make(alice, "7")
         assert translation.get_language() == "en"
     assert mail.subject == subject
     assert mail.body.startswith(greeting)
-    assert '<html lang="de">' in html_of(mail)
+    assert f'<html lang="{language}">' in html_of(mail)
+
+
+@pytest.mark.parametrize("make", MAILS)
+@pytest.mark.parametrize("language", [code for code, _name in configured.LANGUAGES if code != "en"])
+def test_nothing_of_a_translated_mail_stays_in_english(alice, make, language):
+    english = sentences_of(make(alice, "7"))
+    alice.language = language
+    assert english & sentences_of(make(alice, "7")) == set()
 
 
 def test_a_user_who_reads_english_gets_english_from_a_german_process(alice):

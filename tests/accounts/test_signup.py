@@ -75,9 +75,10 @@ def test_the_page_after_it_says_the_same_to_everyone(client, db):
     assert "We have sent you an email. Open the link in it to verify your address." in page.content.decode()
 
 
-def test_mails_will_be_in_the_language_of_the_signup(client, db):
-    client.post(URL, NEW, headers={"Accept-Language": "de-AT,de;q=0.9"})
-    assert User.objects.get().language == "de"
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_mails_will_be_in_the_language_of_the_signup(client, db, language):
+    client.post(URL, NEW, headers={"Accept-Language": f"{language}-CH,{language};q=0.9"})
+    assert User.objects.get().language == language
 
 
 def test_a_language_that_the_site_does_not_speak_becomes_english(client, db):
@@ -444,9 +445,10 @@ def test_json_that_is_too_large_is_refused(client, db, settings):
     assert stored() == (0, 0)
 
 
-def test_json_speaks_the_language_that_was_asked_for(client, db):
-    response = client.post(URL, "[]", content_type="application/json", headers={"Accept-Language": "de"})
-    assert response["Content-Language"] == "de"
+@pytest.mark.parametrize("language", ["de", "fr"])
+def test_json_speaks_the_language_that_was_asked_for(client, db, language):
+    response = client.post(URL, "[]", content_type="application/json", headers={"Accept-Language": language})
+    assert response["Content-Language"] == language
     assert response["Vary"] == "Accept-Language, Cookie"
 
 

@@ -156,21 +156,21 @@ def test_the_oldest_row_of_tasks_and_of_their_errors_is_the_first():
 
 
 @pytest.mark.parametrize(
-    ("days", "english", "german"),
+    ("days", "english", "german", "french"),
     [
-        (1, "1 day", "1 Tag"),
-        (7, "7 days", "7 Tage"),
-        (1 / 24, "1 hour", "1 Stunde"),
-        (0.0625, "1.5 hours", "1,5 Stunden"),
-        (1.5, "36 hours", "36 Stunden"),
-        (1 / 1440, "1 minute", "1 Minute"),
-        (10.4, "10 days", "10 Tage"),
+        (1, "1 day", "1 Tag", "1 jour"),
+        (7, "7 days", "7 Tage", "7 jours"),
+        (1 / 24, "1 hour", "1 Stunde", "1 heure"),
+        (0.0625, "1.5 hours", "1,5 Stunden", "1,5 heures"),
+        (1.5, "36 hours", "36 Stunden", "36 heures"),
+        (1 / 1440, "1 minute", "1 Minute", "1 minute"),
+        (10.4, "10 days", "10 Tage", "10 jours"),
     ],
 )
-def test_a_retention_is_told_in_days_or_hours(days, english, german):
-    assert in_words(timedelta(days=days)) == english
-    with translation.override("de"):
-        assert in_words(timedelta(days=days)) == german
+def test_a_retention_is_told_in_days_or_hours(days, english, german, french):
+    for language, words in [("en", english), ("de", german), ("fr", french)]:
+        with translation.override(language):
+            assert in_words(timedelta(days=days)) == words
 
 
 def test_each_table_says_how_long_its_rows_are_kept():
