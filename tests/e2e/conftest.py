@@ -178,7 +178,21 @@ def site(make_site, mail_server) -> Site:
 
 
 class Browser(webdriver.Chrome):
-    """Chromium, with the few words the tests need. Console errors (a CSP violation is one) fail the test."""
+    """Chromium, with the few words the tests need. Console errors fail the test, CSP violations of every kind too.
+
+    Chromium itself writes most violations into its console, not all of them as errors; WATCH adds the event of each.
+    """
+
+    WATCH = """
+        addEventListener("securitypolicyviolation", (event) => console.error(
+          `CSP: ${event.effectiveDirective} (${event.disposition}) blocks ${event.blockedURI} ${event.sample}`), true);
+    """
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **kwargs)
+        self.seen: list[str] = []
+        self.execute_cdp_cmd("Page.enable", {})
+        self.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": self.WATCH})
 
     def fill(self, **fields: str) -> None:
         for name, value in fields.items():
@@ -213,7 +227,20 @@ class Browser(webdriver.Chrome):
         return until(found, what=f"the page says {text!r}")
 
     def errors(self) -> list[str]:
-        return [entry["message"] for entry in self.get_log("browser") if entry["level"] == "SEVERE"]
+        """Return the errors in the console, of all pages so far."""
+        self.seen += [entry["message"] for entry in self.get_log("browser") if entry["level"] == "SEVERE"]
+        return self.seen
+
+    def expect(self, status: int) -> None:
+        """Take the error that a page of this status leaves in the console for none; nothing else."""
+        text = f"Failed to load resource: the server responded with a status of {status} ("
+        rest = [message for message in self.errors() if text not in message]
+        assert len(rest) < len(self.seen), f"no page had the status {status}"
+        self.seen = rest
+
+    def assert_no_errors(self) -> None:
+        """Fail if there were any."""
+        assert self.errors() == []
 
 
 @pytest.fixture
@@ -232,12 +259,13 @@ def browser(request, tmp_path: Path):
     driver = Browser(options=options, service=service)
     driver.implicitly_wait(5)
     yield driver
-    problems = driver.errors()
-    if getattr(request.node, "failed", False) or problems:
-        driver.save_screenshot(str(tmp_path / "browser.png"))
-        print(f"{driver.current_url}\n{driver.text}\nscreenshot: {tmp_path / 'browser.png'}")
-    driver.quit()
-    assert problems == []
+    try:
+        if getattr(request.node, "failed", False) or driver.errors():
+            driver.save_screenshot(str(tmp_path / "browser.png"))
+            print(f"{driver.current_url}\n{driver.text}\nscreenshot: {tmp_path / 'browser.png'}")
+        driver.assert_no_errors()
+    finally:
+        driver.quit()
 
 
 def free_port() -> int:
