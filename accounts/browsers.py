@@ -14,7 +14,6 @@ from collections.abc import Callable
 from django.conf import settings
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
-from django.utils.translation import gettext as _
 
 from accounts.models import KnownBrowser, User
 from accounts.network import client_of
@@ -22,29 +21,6 @@ from accounts.sessions import digest_of
 
 COOKIE_AGE = 365 * 86_400
 """Seconds, from the last login."""
-
-# The first that is found counts: most say that they are also some of those that come later.
-_BROWSERS = {
-    "Edg": "Edge",
-    "OPR/": "Opera",
-    "SamsungBrowser/": "Samsung Internet",
-    "Vivaldi/": "Vivaldi",
-    "Firefox/": "Firefox",
-    "FxiOS/": "Firefox",
-    "Chrome/": "Chrome",
-    "CriOS/": "Chrome",
-    "Safari/": "Safari",
-    "curl/": "curl",
-}
-_SYSTEMS = {
-    "Windows": "Windows",
-    "Android": "Android",
-    "iPhone": "iPhone",
-    "iPad": "iPad",
-    "CrOS": "ChromeOS",
-    "Macintosh": "macOS",
-    "Linux": "Linux",
-}
 
 Handler = Callable[[HttpRequest], HttpResponse]
 
@@ -85,17 +61,6 @@ def forget(user: User, but_of: HttpRequest | None = None) -> int:
     return (rows.exclude(digest=_digest(but_of)) if but_of else rows).delete()[0]
 
 
-def name_of(user_agent: str) -> str:
-    """Return "Firefox on Windows", as far as it can be told; "" if not at all.
-
-    A browser says what it likes, so nothing of its own words is ever in a mail.
-    """
-    browser, system = (_first(names, user_agent) for names in (_BROWSERS, _SYSTEMS))
-    if browser and system:
-        return _("%(browser)s on %(system)s") % {"browser": browser, "system": system}
-    return browser or system
-
-
 def cookie_name() -> str:
     """Return the name of the cookie: where the site has https, one that only this host can set."""
     return "__Host-browser" if settings.SESSION_COOKIE_SECURE else "browser"
@@ -120,10 +85,6 @@ class KnownBrowserMiddleware:
                 samesite="Lax",
             )
         return response
-
-
-def _first(names: dict[str, str], user_agent: str) -> str:
-    return next((name for part, name in names.items() if part in user_agent), "")
 
 
 def _digest(request: HttpRequest) -> str:

@@ -18,8 +18,8 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts import mail_list, tokens
-from accounts.browsers import name_of
 from accounts.models import SecurityEvent, User
+from accounts.user_agents import name_of
 from tasks.retention import in_words
 
 SECOND_FACTOR_CHANGES = {

@@ -49,14 +49,27 @@ def _date() -> datetime:
     return timezone.now() + timedelta(days=14)
 
 
+def _welcome_sample() -> dict[str, Any]:
+    return {"url": _link("verify", "sample"), "disown_url": _link("disown", "sample"), "days": 3}
+
+
+def _new_login_sample() -> dict[str, Any]:
+    return {"url": _link("password_reset"), "at": timezone.now(), "address": "192.0.2.1", "browser": "Firefox"}
+
+
 MAILS: dict[str, ListedMail] = {
-    "welcome": ListedMail(_("after a signup"), lambda: {"url": _link("verify", "sample"), "days": 3}),
+    "welcome": ListedMail(_("after a signup"), _welcome_sample),
     "already_registered": ListedMail(_("after a signup with a known address"), lambda: {"url": _link("login")}),
     "password_reset": ListedMail(
         _("after “Forgot your password?”"),
         lambda: {"url": _link("new_password", "sample"), "lifetime": _words(timedelta(hours=1))},
     ),
     "password_changed": ListedMail(_("after a change of the password"), lambda: {"url": _link("password_reset")}),
+    "new_login": ListedMail(_("after a login in a new browser"), _new_login_sample),
+    "second_factor_changed": ListedMail(
+        _("after a change of the second factors"),
+        lambda: {"url": _link("password_reset"), "change": _("A passkey was added to your account.")},
+    ),
     "export_ready": ListedMail(
         _("once a copy of all data is ready"), lambda: {"url": _link("export"), "expires_at": _date()}
     ),

@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import browsers, factors, passkeys
+from accounts import factors, passkeys
 from accounts.door import log_in, next_url, note_second_factor, prove
 from accounts.events import Kind, Outcome, record
 from accounts.factor_forms import PasskeyForm
@@ -26,6 +26,7 @@ from accounts.network import client_of
 from accounts.passkeys import PasskeyError
 from accounts.second_step import PENDING, finish, nothing_to_take, waiting
 from accounts.throttle import MINUTES, REAUTHENTICATION, SECOND_FACTOR, Limit, Policy, take
+from accounts.user_agents import name_of
 
 # No secret can be guessed here; the limit is for the rows that each try writes. It is one with that of the passwords.
 PASSKEY_LOGIN = Policy(Kind.LOGIN, network=Limit(50, MINUTES))
@@ -48,7 +49,7 @@ def add(request: HttpRequest) -> HttpResponse:
     if Passkey.objects.filter(user=user).count() >= passkeys.MOST:
         messages.error(request, _("You have as many passkeys as there can be. Remove one first."))
         return redirect("accounts:second_factors")
-    form = PasskeyForm(request.POST or None, initial={"name": browsers.name_of(client_of(request).user_agent)})
+    form = PasskeyForm(request.POST or None, initial={"name": name_of(client_of(request).user_agent)})
     if request.method == "POST" and form.is_valid():
         try:
             passkey = passkeys.register(request, user, form.cleaned_data["name"], request.POST.get("credential", ""))

@@ -290,11 +290,7 @@ def faults(source: str) -> list[str]:
     titles = "".join(title["text"] for title in page.all("title"))
     buttons = [button for button in page.all("button", "a") if not button["text"].strip()]
     return [
-        *(
-            ["language"]
-            if [html.get("lang") for html in page.all("html")] not in ([code] for code in LANGUAGES)
-            else []
-        ),
+        *(["language"] if not {html.get("lang") for html in page.all("html")} <= {*LANGUAGES} else []),
         *(["h1"] if len([h1 for h1 in page.all("h1") if h1["text"].strip()]) != 1 else []),
         *(["title"] if not re.fullmatch(r"\S.+ · \S+", titles) else []),
         *(["main"] if [main.get("id") for main in page.all("main")] != ["main"] else []),

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accounts import emails, tokens
-from accounts.browsers import name_of
 from accounts.events import Kind, record
 from accounts.models import KnownBrowser, SecurityEvent, User
 from accounts.tasks import send_new_login_email
+from accounts.user_agents import name_of
 from tasks.exceptions import Discard
 from tasks.testing import run_enqueued
 from tests.accounts.conftest import html_of

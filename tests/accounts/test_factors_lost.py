@@ -9,7 +9,7 @@ from django.contrib.auth.models import Permission
 from django.core.management import CommandError, call_command
 from django.test import Client
 
-from accounts import tasks
+from accounts import emails, tasks
 from accounts.models import Passkey, RecoveryCode, SecurityEvent, Totp, User
 from tasks.testing import run_enqueued
 from tests.accounts.authenticator import give_app, give_codes
@@ -173,11 +173,11 @@ def test_the_way_back_of_an_administrator(settings, operator):
     assert client.get("/admin/")["Location"] == "/accounts/second-factor/"
 
 
-@pytest.mark.parametrize("change", sorted(tasks.emails.SECOND_FACTOR_CHANGES))
+@pytest.mark.parametrize("change", sorted(emails.SECOND_FACTOR_CHANGES))
 def test_each_change_has_a_mail(alice, mailoutbox, change):
     tasks.send_second_factor_changed_email.enqueue(alice.pk, change)
     run_enqueued()
     [mail] = mailoutbox
     assert mail.subject == "The second factors of your account at Steward"
-    assert str(tasks.emails.SECOND_FACTOR_CHANGES[change]) in mail.body
+    assert str(emails.SECOND_FACTOR_CHANGES[change]) in mail.body
     assert "http://testserver/accounts/password-reset/" in mail.body
