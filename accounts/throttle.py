@@ -66,33 +66,34 @@ class Policy:
     known_browser: Limit | None = None
 
 
-MINUTES, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
+FIVE_MINUTES, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
 
 # A person mistypes a password some times, then thinks: 5 at once, later one a minute. An office behind one address has
 # ten of these. By account no more than 100 wrong passwords in any hour (OWASP ASVS 4.0, 2.2.1), half of them at once,
 # from however many networks: 1,200 a day against 12 characters that are on no list.
 LOGIN = Policy(
     Kind.LOGIN,
-    account_and_network=Limit(5, MINUTES),
-    network=Limit(50, MINUTES),
+    account_and_network=Limit(5, FIVE_MINUTES),
+    network=Limit(50, FIVE_MINUTES),
     account=Limit(50, HOUR),
-    known_browser=Limit(10, MINUTES),
+    known_browser=Limit(10, FIVE_MINUTES),
 )
 
 # The same question, asked of somebody who is logged in; a stolen session shall not find out the password.
 REAUTHENTICATION = Policy(
     Kind.REAUTHENTICATION,
-    account_and_network=Limit(5, MINUTES),
+    account_and_network=Limit(5, FIVE_MINUTES),
     account=Limit(50, HOUR),
-    known_browser=Limit(10, MINUTES),
+    known_browser=Limit(10, FIVE_MINUTES),
 )
 
-# Who gets here knows the password. Three codes of a million are right at a time: 20 tries a day find one in 45 years.
+# Who gets here knows the password. Three codes of a million are right at a time: 20 tries a day find one in 45 years on
+# average.
 SECOND_FACTOR = Policy(
     Kind.SECOND_FACTOR,
-    account_and_network=Limit(5, MINUTES),
+    account_and_network=Limit(5, FIVE_MINUTES),
     account=Limit(20, DAY),
-    known_browser=Limit(10, MINUTES),
+    known_browser=Limit(10, FIVE_MINUTES),
 )
 
 # Each sends a mail to somebody who may not have asked for it, and a signup costs a hash: a class signs up at once, but

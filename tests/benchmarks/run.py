@@ -15,7 +15,18 @@ django.setup()
 
 from django.db import connection  # noqa: E402 - after django.setup()
 
-from tests.benchmarks import calls, idle, latency, machine, profile, pruning, schedules, stage, throughput  # noqa: E402 - after django.setup()
+from tests.benchmarks import (  # noqa: E402 - after django.setup()
+    accounts,
+    calls,
+    idle,
+    latency,
+    machine,
+    profile,
+    pruning,
+    schedules,
+    stage,
+    throughput,
+)
 from tests.benchmarks.options import Figures, Options, parse  # noqa: E402 - after django.setup()
 
 MEASURES: dict[str, Callable[[Options], Iterator[Figures]]] = {
@@ -29,6 +40,7 @@ MEASURES: dict[str, Callable[[Options], Iterator[Figures]]] = {
     "scaling": throughput.scaling,
     "schedules": schedules.schedules,
     "prune": pruning.prune,
+    "accounts": accounts.accounts,
     "profile": profile.profile,
 }
 

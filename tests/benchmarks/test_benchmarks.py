@@ -1,6 +1,7 @@
 """The harness itself: a benchmark that nobody runs for a while would stop working without a word."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -116,3 +117,12 @@ def test_a_run_gives_figures_and_leaves_lines_of_json():
     rows = [json.loads(line) for line in file.read_text().splitlines()[already:]]
     assert [row["measure"] for row in rows] == measures
     assert all(row["figures"] and row["facts"]["commit"] for row in rows)
+
+
+def test_an_attack_on_an_account_is_refused_while_others_go_on():
+    command = [sys.executable, "-m", "tests.benchmarks", "accounts", "--quick", "--database", "SQLite"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    figures = dict(re.findall(r"\| accounts \| beside 1,000 users, (.*?) \| ([\d.,]+) \|", done.stdout))
+    assert (figures["1 network attack: logins"], figures["1 network attack: looked at"]) == ("100", "5.00")
+    assert {"at rest: owner's login p99 ms", "1 network attack: owner's login p99 ms"} < figures.keys()
