@@ -18,7 +18,8 @@ from django.utils.functional import lazy
 from django.utils.translation import gettext_lazy as _
 
 from accounts import mail_list, tokens
-from accounts.models import SecurityEvent, User
+from accounts.models import EmailChange, SecurityEvent, User
+from accounts.models.requests import UNDO_LIFETIME
 from accounts.user_agents import name_of
 from tasks.retention import in_words
 
@@ -66,6 +67,29 @@ def new_login(user: User, event: SecurityEvent, task_id: str) -> EmailMultiAlter
     return _mail("new_login", user, task_id, url=url, at=event.at, address=event.address, browser=browser)
 
 
+def email_change_link(change: EmailChange, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail to the new address, with the link that makes it the user's."""
+    context = {"url": tokens.confirm_change_url(change), "days": tokens.VERIFY_LIFETIME.days}
+    return _mail("email_change_link", change.user, task_id, to=change.new_email, **context)
+
+
+def email_change_asked(change: EmailChange, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that tells the old address what was asked for, and what to do if it was somebody else."""
+    url = settings.SITE_URL + reverse("accounts:password_reset")
+    return _mail("email_change_asked", change.user, task_id, to=change.old_email, new_email=change.new_email, url=url)
+
+
+def email_changed(change: EmailChange, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that tells the old address of the new one, with the link that undoes it."""
+    context = {"url": tokens.undo_change_url(change), "days": UNDO_LIFETIME.days, "new_email": change.new_email}
+    return _mail("email_changed", change.user, task_id, to=change.old_email, **context)
+
+
+def address_wanted(user: User, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that tells a user of somebody who wanted their address for another account."""
+    return _mail("address_wanted", user, task_id, url=settings.SITE_URL + reverse("accounts:login"))
+
+
 def second_factor_changed(user: User, task_id: str, change: str) -> EmailMultiAlternatives:
     """Return the mail that tells a user of a change, which is a key of SECOND_FACTOR_CHANGES."""
     url = settings.SITE_URL + reverse("accounts:password_reset")
@@ -95,7 +119,7 @@ def preview(name: str, language: str) -> EmailMultiAlternatives:
     return _mail(name, user, "0", **mail_list.MAILS[name].sample())
 
 
-def _mail(name: str, user: User, task_id: str, **context: Any) -> EmailMultiAlternatives:
+def _mail(name: str, user: User, task_id: str, to: str = "", **context: Any) -> EmailMultiAlternatives:
     mail_list.check(name, context)
     context |= {"user": user, "site_name": settings.SITE_NAME, "site_url": settings.SITE_URL}
     with translation.override(user.language):
@@ -106,7 +130,7 @@ def _mail(name: str, user: User, task_id: str, **context: Any) -> EmailMultiAlte
     mail = EmailMultiAlternatives(
         " ".join(subject.split()),
         text.strip() + "\n",
-        to=[user.email],
+        to=[to or user.email],
         headers={"Message-ID": f"<task-{task_id}@{domain}>", "Auto-Submitted": "auto-generated"},
     )
     mail.attach_alternative(html, "text/html")

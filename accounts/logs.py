@@ -4,7 +4,9 @@ import logging
 import re
 from contextlib import suppress
 
-_TOKEN = re.compile(r"(/accounts/(?:verify|disown|password-reset)/)(?!(?:check-inbox|resend)/)[^/\s\"'?]+")
+_TOKEN = re.compile(
+    r"(/accounts/(?:verify|disown|password-reset|email-change/(?:confirm|undo))/)(?!(?:check-inbox|resend)/)[^/\s\"'?]+"
+)
 
 
 class RedactTokens(logging.Filter):

@@ -70,6 +70,21 @@ MAILS: dict[str, ListedMail] = {
         _("after a change of the second factors"),
         lambda: {"url": _link("password_reset"), "change": _("A passkey was added to your account.")},
     ),
+    "email_change_link": ListedMail(
+        _("to a new address, when a change is asked for"),
+        lambda: {"url": _link("confirm_email_change", "sample"), "days": 3},
+    ),
+    "email_change_asked": ListedMail(
+        _("to the old address, when a change is asked for"),
+        lambda: {"url": _link("password_reset"), "new_email": "new@example.org"},
+    ),
+    "email_changed": ListedMail(
+        _("to the old address, after the change"),
+        lambda: {"url": _link("undo_email_change", "sample"), "days": 7, "new_email": "new@example.org"},
+    ),
+    "address_wanted": ListedMail(
+        _("when somebody else asks for an address that has an account"), lambda: {"url": _link("login")}
+    ),
     "export_ready": ListedMail(
         _("once a copy of all data is ready"), lambda: {"url": _link("export"), "expires_at": _date()}
     ),

@@ -13,6 +13,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.admin.models import LogEntry
 from django.db import transaction
+from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskContext, task
 
@@ -138,6 +139,37 @@ def send_account_deleted_email(context: TaskContext, user_id: int) -> None:
             raise Retry("The mail server does not take the mail.") from None  # its own words may name the address
         logger.warning("task %s: an account is erased whose owner could not be told", context.task_result.id)
     erasure.finish(user_id, context.task_result.id)
+
+
+@task(takes_context=True, **MAIL)
+def send_email_change_link(context: TaskContext, change_id: int) -> None:
+    """Send the link to the new address; if that has an account, tell its owner of the wish instead."""
+    change = _change(change_id, confirmed_at=None, user__email=F("old_email"))
+    owner = User.objects.filter(email=change.new_email).first()
+    if owner is None:
+        emails.email_change_link(change, context.task_result.id).send()
+    elif owner.is_active:
+        emails.address_wanted(owner, context.task_result.id).send()
+
+
+@task(takes_context=True, **MAIL)
+def send_email_change_asked_email(context: TaskContext, change_id: int) -> None:
+    """Tell the old address that another was asked for."""
+    emails.email_change_asked(_change(change_id), context.task_result.id).send()
+
+
+@task(takes_context=True, **MAIL)
+def send_email_changed_email(context: TaskContext, change_id: int) -> None:
+    """Tell the old address of the new one, with the link that undoes it."""
+    emails.email_changed(_change(change_id, confirmed_at__isnull=False), context.task_result.id).send()
+
+
+def _change(change_id: int, **state: Any) -> EmailChange:
+    changes = EmailChange.objects.filter(pk=change_id, undone_at=None, user__is_active=True, **state)
+    change = changes.select_related("user").first()
+    if change is None:
+        raise Discard("The account is gone or was switched off, or the change is overtaken.")
+    return change
 
 
 def _user(user_id: int) -> User:

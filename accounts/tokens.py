@@ -2,7 +2,8 @@
 
 A token holds the user's id, and what it proves, under a signature of SECRET_KEY (older ones in SECRET_KEY_FALLBACKS
 still count) and the time it was made. It works once because what it does can only be done once: an address is verified
-once, and a reset changes the hash of the password, on which its signature depends.
+once, a change of address is confirmed and undone once, and a reset changes the hash of the password, on which its
+signature depends.
 """
 
 from __future__ import annotations
@@ -13,14 +14,17 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.core import signing
+from django.db.models import F, QuerySet
 from django.http import HttpResponse
 from django.urls import reverse
 
-from accounts.models import User
+from accounts.models import EmailChange, User
 
 VERIFY_LIFETIME = timedelta(days=3)
 
 _SALT = "accounts.verify"
+_CONFIRM_SALT = "accounts.email-change.confirm"
+_UNDO_SALT = "accounts.email-change.undo"
 
 
 def verification_url(user: User) -> str:
@@ -65,6 +69,37 @@ def user_of_reset(token: str) -> User | None:
     except signing.BadSignature:
         return None
     return user
+
+
+def confirm_change_url(change: EmailChange) -> str:
+    """Return the absolute link that confirms a change of address, for a mail to the new one."""
+    token = signing.dumps(change.pk, salt=_CONFIRM_SALT)
+    return settings.SITE_URL + reverse("accounts:confirm_email_change", args=[token])
+
+
+def change_to_confirm(token: str) -> EmailChange | None:
+    """Return the change; None: forged, older than VERIFY_LIFETIME, used, or overtaken by another address."""
+    waiting = EmailChange.objects.filter(confirmed_at=None, undone_at=None, user__email=F("old_email"))
+    return _change(waiting, token, _CONFIRM_SALT, VERIFY_LIFETIME)
+
+
+def undo_change_url(change: EmailChange) -> str:
+    """Return the absolute link that undoes a change of address, for a mail to the old one."""
+    token = signing.dumps(change.pk, salt=_UNDO_SALT)
+    return settings.SITE_URL + reverse("accounts:undo_email_change", args=[token])
+
+
+def change_to_undo(token: str) -> EmailChange | None:
+    """Return the change; None: forged, used, or confirmed longer ago than UNDO_LIFETIME."""
+    return _change(EmailChange.objects.undoable(), token, _UNDO_SALT, None)
+
+
+def _change(rows: QuerySet[EmailChange], token: str, salt: str, max_age: timedelta | None) -> EmailChange | None:
+    try:
+        pk = signing.loads(token, salt=salt, max_age=max_age)
+    except (signing.BadSignature, ValueError):
+        return None
+    return rows.filter(pk=pk, user__is_active=True).select_related("user").first()
 
 
 def without_referrer(response: HttpResponse) -> HttpResponse:

@@ -6,6 +6,7 @@ from django.urls import path
 
 from accounts import (
     deletion,
+    email_change,
     export,
     factor_views,
     passkey_views,
@@ -25,6 +26,9 @@ urlpatterns = [
     path("verify/<str:token>/", verification.verify, name="verify"),
     path("disown/<str:token>/", verification.disown, name="disown"),
     path("reauthenticate/", views.reauthenticate, name="reauthenticate"),
+    path("email-change/", email_change.email_change, name="email_change"),
+    path("email-change/confirm/<str:token>/", email_change.confirm_page, name="confirm_email_change"),
+    path("email-change/undo/<str:token>/", email_change.undo_page, name="undo_email_change"),
     path("sessions/", session_pages.sessions, name="sessions"),
     path("password-change/", views.password_change, name="password_change"),
     path("password-reset/", views.password_reset, name="password_reset"),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
+from django.db.models.functions import Now
+from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import translation
 
 from accounts import tokens
-from accounts.models import User
+from accounts.models import EmailChange, User
 from tasks.testing import run_enqueued
 from tests.accounts.conftest import proved
 from tests.processes import ROOT
@@ -30,6 +34,7 @@ POLICY = {
 OPEN = [
     "/",
     "/accounts/disown/<token>/",
+    "/accounts/email-change/undo/<token>/",
     "/accounts/login/",
     "/accounts/login/passkey/",
     "/accounts/login/passkey/options/",
@@ -329,6 +334,25 @@ def test_what_a_page_lacks_is_found(old, new, fault):
     assert faults(GOOD.replace(old, new)) == [fault]
 
 
+def pages_of_a_change(client: Client, alice: User, new: User) -> list[Any]:
+    """The pages around a change of address, in every state, for Alice, who is logged in."""
+    session = client.session
+    session["proved_at"] = int(time.time())
+    session.save()
+    own, other, taken = (
+        EmailChange.objects.create(user=user, old_email=user.email, new_email=email)
+        for user, email in ((alice, "alice@new.example.org"), (new, "x@example.org"), (alice, "new@example.org"))
+    )
+    links = [tokens.confirm_change_url(change).removeprefix("http://testserver") for change in (own, other, taken)]
+    pages = [client.get("/accounts/email-change/"), client.post("/accounts/email-change/", {"email": "x"})]
+    pages += [client.get(link) for link in (*links, "/accounts/email-change/confirm/x/")] + [client.post(links[2])]
+    EmailChange.objects.filter(pk=own.pk).update(confirmed_at=Now())
+    undo = tokens.undo_change_url(own).removeprefix("http://testserver")
+    visitor = Client()
+    visitor.cookies["django_language"] = client.cookies["django_language"].value
+    return [*pages, visitor.get(undo), visitor.get("/accounts/email-change/undo/x/")]
+
+
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client, alice, language):
     new = User.objects.create_user("new@example.org", "x")
@@ -346,6 +370,7 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     pages += [client.post("/accounts/signup/", {"email": "x"}), client.post("/accounts/login/", {"username": "x"})]
     client.force_login(alice)
     pages += [client.get(path) for path in ("/", "/accounts/", "/accounts/password-change/", "/accounts/sessions/")]
+    pages += pages_of_a_change(client, alice, new)
     pages += [client.post("/accounts/password-change/", {"old_password": "x"})]
     proved(client)
     pages += [client.get(path) for path in ("/accounts/export/", "/accounts/delete/")]

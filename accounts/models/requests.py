@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 from django.db import models
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models.users import LowercaseEmailField, User
+
+UNDO_LIFETIME = timedelta(days=7)
+"""How long after its confirmation a change of address can be undone."""
+
+
+class EmailChanges(models.QuerySet["EmailChange"]):
+    """Changes of address."""
+
+    def undoable(self) -> EmailChanges:
+        """Return those that are confirmed, not for too long, and not undone."""
+        return self.filter(undone_at=None, confirmed_at__gt=Now() - UNDO_LIFETIME)
 
 
 class EmailChange(models.Model):
@@ -18,6 +31,8 @@ class EmailChange(models.Model):
     requested_at = models.DateTimeField(_("asked for at"), db_default=Now(), editable=False)
     confirmed_at = models.DateTimeField(_("confirmed at"), null=True)
     undone_at = models.DateTimeField(_("undone at"), null=True)
+
+    objects = EmailChanges.as_manager()
 
     class Meta:
         verbose_name = _("change of address")

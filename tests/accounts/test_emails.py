@@ -13,7 +13,7 @@ from django.conf import settings as configured
 from django.utils import translation
 
 from accounts import emails, tokens
-from accounts.models import SecurityEvent, User
+from accounts.models import EmailChange, SecurityEvent, User
 from tests.accounts.conftest import html_of
 
 
@@ -22,7 +22,27 @@ def new_login(user: User, task_id: str):
     return emails.new_login(user, event, task_id)
 
 
-MAILS = [emails.welcome, emails.already_registered, emails.password_reset, emails.password_changed, new_login]
+def of_change(mail, **values):
+    """Return the function that makes the mail of a change of address, as the others are: from a user."""
+
+    def make(user: User, task_id: str):
+        addresses = {"old_email": user.email, "new_email": user.email} | values
+        return mail(EmailChange(pk=1, user=user, **addresses), task_id)
+
+    return make
+
+
+MAILS = [
+    emails.welcome,
+    emails.already_registered,
+    emails.password_reset,
+    emails.password_changed,
+    new_login,
+    emails.address_wanted,
+    of_change(emails.email_change_link),
+    of_change(emails.email_change_asked),
+    of_change(emails.email_changed),
+]
 
 
 def received(mail) -> EmailMessage:
@@ -129,6 +149,17 @@ def test_the_mail_after_a_new_password_has_the_way_to_another_one_and_no_token(a
     assert "the password of your account at Steward was changed." in mail.body
     assert link_in(mail) == "http://testserver/accounts/password-reset/"
     assert 'href="http://testserver/accounts/password-reset/"' in html_of(mail)
+
+
+def test_the_mails_of_a_change_go_to_their_address_and_name_the_new_one(alice):
+    new = "alice@new.example.org"
+    mails = [
+        of_change(mail, new_email=new)(alice, "7")
+        for mail in (emails.email_change_link, emails.email_change_asked, emails.email_changed)
+    ]
+    assert [mail.to for mail in mails] == [[new], [alice.email], [alice.email]]
+    assert [new in mail.body and new in html_of(mail) for mail in mails] == [False, True, True]
+    assert ["for 3 days" in mails[0].body, "for 7 days" in mails[2].body] == [True, True]
 
 
 @pytest.mark.parametrize("make", MAILS)

@@ -6,6 +6,7 @@ import io
 import logging
 import logging.config
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from django.conf import settings
@@ -50,6 +51,13 @@ def lines():
             "two: http://testserver/accounts/verify/[token]/ and '/accounts/verify/[token]'",
         ),
         ("%s", (f"/accounts/password-reset/{TOKEN}/",), "/accounts/password-reset/[token]/"),
+        ("%s", (f"/accounts/email-change/confirm/{TOKEN}/",), "/accounts/email-change/confirm/[token]/"),
+        ("%s", (f"/accounts/email-change/undo/{TOKEN}/",), "/accounts/email-change/undo/[token]/"),
+        (
+            "GET %s",
+            (f"/accounts/login/?next=/accounts/email-change/confirm/{quote(TOKEN)}/",),
+            "GET /accounts/login/?next=/accounts/email-change/confirm/[token]/",
+        ),
         ("%s", (f"/accounts/disown/{TOKEN}/",), "/accounts/disown/[token]/"),
         ("GET %s HTTP/1.1", ("/accounts/password-reset/",), "GET /accounts/password-reset/ HTTP/1.1"),
         ("%s", ("/accounts/password-reset/check-inbox/",), "/accounts/password-reset/check-inbox/"),

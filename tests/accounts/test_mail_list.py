@@ -39,7 +39,9 @@ def test_a_mail_that_is_not_listed_cannot_be_made(alice):
         mail_list.check("other", {})
     with pytest.raises(ValueError) as error:
         mail_list.check("welcome", {"url": "x", "dayz": 3})
-    assert str(error.value) == "The mail 'welcome' is given ['dayz', 'url']; its sample has ['days', 'url']."
+    assert (
+        str(error.value) == "The mail 'welcome' is given ['dayz', 'url']; its sample has ['days', 'disown_url', 'url']."
+    )
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -51,11 +53,12 @@ def test_a_sample_is_whole_and_has_no_link_that_does_anything(name, language, db
     assert "{{" not in parts
     assert "{%" not in parts
     for link in re.findall(r"http://testserver(/[^\s\"<]*)", parts):
-        token = re.fullmatch(r"/accounts/(?:verify|password-reset)/([^/]+)/", link)
+        token = re.fullmatch(r"/accounts/(?:verify|disown|password-reset|email-change/\w+)/([^/]+)/", link)
         if token:
             assert token[1] == "sample"
             assert tokens.user_of_verification(token[1]) is None
             assert tokens.user_of_reset(token[1]) is None
+            assert tokens.change_to_confirm(token[1]) is tokens.change_to_undo(token[1]) is None
     assert mail.outbox == []
 
 
