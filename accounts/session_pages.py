@@ -14,11 +14,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
+from accounts.browsers import name_of
 from accounts.door import sensitive
 from accounts.events import Kind, record
 from accounts.models import Session, User
 from accounts.sessions import digest_of, end_sessions, sessions_of
-from accounts.user_agents import in_words
 
 ALL, OTHERS = "all", "others"
 
@@ -32,7 +32,11 @@ def sessions(request: HttpRequest) -> HttpResponse:
     assert isinstance(request.user, User)
     here = digest_of(request.session.session_key)
     rows = [
-        {"session": row, "browser": in_words(row.user_agent), "is_here": row.pk == here}
+        {
+            "session": row,
+            "browser": name_of(row.user_agent) or row.user_agent or _("Unknown browser"),
+            "is_here": row.pk == here,
+        }
         for row in sessions_of(request.user.pk)
     ]
     rows.sort(key=lambda row: not row["is_here"])

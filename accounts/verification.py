@@ -25,6 +25,7 @@ from accounts import tokens
 from accounts.events import Kind, Outcome, record
 from accounts.forms import ReauthenticationForm
 from accounts.models import User
+from accounts.throttle import REAUTHENTICATION, take
 from tasks.retention import delete
 
 Response = TypeVar("Response", bound=HttpResponse)
@@ -67,10 +68,15 @@ def verify(request: HttpRequest, token: str) -> HttpResponse:
     user = tokens.user_of_verification(token)
     form = None
     if user is not None and user.email_verified_at is None:
+        attempt = None
         if not knows_password(request, user):
+            if request.POST.get("password"):
+                attempt = take(REAUTHENTICATION, request, user)
             form = ReauthenticationForm(user, request.POST if request.method == "POST" else None)
         if request.method == "POST":
             if form is None or form.is_valid():
+                if attempt:
+                    attempt.give_back()
                 if _verified(request, user):
                     messages.success(request, _("Your email address is verified."))
                     response: HttpResponse = redirect("accounts:account")  # which may ask for a login first

@@ -154,7 +154,7 @@ def test_the_list_has_each_session_with_browser_address_and_times_and_this_one_f
     assert page.count('name="end"') == 4
     first, second = page.split("<tbody>")[1].split("</tbody>")[0].split("</tr>")[:2]
     assert 'Firefox on Linux <span class="badge good">this one</span>' in first
-    assert "curl/8.5.0" in second
+    assert "curl" in second
     assert "this one" not in second
     assert "127.0.0.1" in first
     assert f'datetime="{timezone.now():%Y-%m-%d}' in second
