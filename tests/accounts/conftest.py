@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.core.mail import EmailMultiAlternatives
+from django.db import connection, transaction
 from django.http import HttpResponse
 from django.test import Client
 
@@ -16,6 +19,7 @@ from accounts.models import User
 from accounts.verification import remember_signup
 from tasks.models import Task
 from tests.conftest import PASSWORD
+from tests.processes import until
 
 
 @pytest.fixture
@@ -72,3 +76,34 @@ def proved(client: Client) -> Client:
     session[PROVED_AT] = int(time.time())
     session.save()
     return client
+
+
+def just_before_a_commit(first: Callable[[], Any], second: Callable[[], Any]) -> tuple[Any, Any]:
+    """Do the first thing, then, while it is not committed yet, the second on a connection of its own.
+
+    Returns what both return. The commit comes once the second has done its work or waits for a lock, as it should; on
+    SQLite it cannot even begin before.
+    """
+
+    def act() -> Any:
+        try:
+            return second()
+        finally:
+            connection.close()
+
+    def waits() -> bool:
+        if connection.vendor != "postgresql":
+            return True
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the same activity twice
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return bool(cursor.fetchone()[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        with transaction.atomic():
+            answer = first()
+            future = pool.submit(act)
+            until(lambda: future.done() or waits(), what="the second is done or waits")
+        return answer, future.result(30)
