@@ -45,8 +45,8 @@ def _words(duration: timedelta) -> Any:
     return lazy(in_words, str)(duration)  # in the language of the mail
 
 
-def _date() -> datetime:
-    return timezone.now() + timedelta(days=14)
+def _in_days(days: int) -> datetime:
+    return timezone.now() + timedelta(days=days)
 
 
 def _welcome_sample() -> dict[str, Any]:
@@ -86,10 +86,10 @@ MAILS: dict[str, ListedMail] = {
         _("when somebody else asks for an address that has an account"), lambda: {"url": _link("login")}
     ),
     "export_ready": ListedMail(
-        _("once a copy of all data is ready"), lambda: {"url": _link("export"), "expires_at": _date()}
+        _("once a copy of all data is ready"), lambda: {"url": _link("export"), "expires_at": _in_days(7)}
     ),
     "deletion_asked": ListedMail(
-        _("when a deletion was asked for"), lambda: {"url": _link("account"), "delete_after": _date()}
+        _("when a deletion was asked for"), lambda: {"url": _link("account"), "delete_after": _in_days(14)}
     ),
     "account_deleted": ListedMail(_("once an account is deleted"), dict),
 }
