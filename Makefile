@@ -7,7 +7,7 @@ PY := $(BIN)/python
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes
 
 # the environment of a deployment, for checks that only look
-DEPLOYED := ENV_FILE= DEBUG=0 SITE_URL=https://example.org EMAIL_URL=smtp://localhost \
+DEPLOYED := ENV_FILE= DEBUG=0 SITE_URL=https://example.org EMAIL_URL=smtp://localhost TRUSTED_PROXY_COUNT=1 \
   SECRET_KEY=$(shell $(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(50))')
 
 .DEFAULT_GOAL := help

@@ -11,6 +11,10 @@ class AccountsConfig(AppConfig):
     name = "accounts"
     verbose_name = _("Accounts")
 
+    def ready(self) -> None:
+        """Register the checks of a deployment."""
+        import accounts.checks  # noqa: F401
+
 
 class AdminConfig(DjangoAdminConfig):
     """Django's administration."""

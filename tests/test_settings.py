@@ -27,6 +27,7 @@ PRODUCTION = {
     "SECRET_KEY": "abcdefghijklmnopqrstuvwxyz-ABCDEFGHIJKLMNOPQRSTUVWXYZ-0123456789",
     "SITE_URL": "https://steward.example.org",
     "EMAIL_URL": f"smtp+tls://steward:{SECRET}@mail.example.org",
+    "TRUSTED_PROXY_COUNT": "1",
 }
 DATABASES = "sqlite:///PATH (sqlite:////absolute/path) and postgres://USER:PASSWORD@HOST:PORT/NAME"
 SENTRY = "SENTRY_DSN cannot be read. Allowed: https://KEY@HOST/NUMBER, as Sentry shows it."
