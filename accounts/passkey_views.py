@@ -25,11 +25,11 @@ from accounts.models import Passkey, User
 from accounts.network import client_of
 from accounts.passkeys import PasskeyError
 from accounts.second_step import PENDING, finish, nothing_to_take, waiting
-from accounts.throttle import MINUTES, REAUTHENTICATION, SECOND_FACTOR, Limit, Policy, take
+from accounts.throttle import FIVE_MINUTES, REAUTHENTICATION, SECOND_FACTOR, Limit, Policy, take
 from accounts.user_agents import name_of
 
 # No secret can be guessed here; the limit is for the rows that each try writes. It is one with that of the passwords.
-PASSKEY_LOGIN = Policy(Kind.LOGIN, network=Limit(50, MINUTES))
+PASSKEY_LOGIN = Policy(Kind.LOGIN, network=Limit(50, FIVE_MINUTES))
 
 
 @changes_factors
