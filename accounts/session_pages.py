@@ -14,11 +14,11 @@ from django.utils.translation import ngettext
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
-from accounts.browsers import name_of
 from accounts.door import sensitive
 from accounts.events import Kind, record
 from accounts.models import Session, User
 from accounts.sessions import digest_of, end_sessions, sessions_of
+from accounts.user_agents import name_of
 
 ALL, OTHERS = "all", "others"
 
