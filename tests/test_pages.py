@@ -371,6 +371,7 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     client.force_login(alice)
     pages += [client.get(path) for path in ("/", "/accounts/", "/accounts/password-change/", "/accounts/sessions/")]
     pages += pages_of_a_change(client, alice, new)
+    pages += [client.get(f"/accounts/{path}/") for path in ("reauthenticate", "second-factor")]
     pages += [client.post("/accounts/password-change/", {"old_password": "x"})]
     proved(client)
     pages += [client.get(path) for path in ("/accounts/export/", "/accounts/delete/")]

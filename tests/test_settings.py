@@ -105,6 +105,7 @@ WRONG = [
     ("LOG_LEVEL", "LOUD", "LOG_LEVEL is 'LOUD'. Allowed: DEBUG, INFO, WARNING, ERROR."),
     ("HSTS_SUBDOMAINS", "2", f"HSTS_SUBDOMAINS is '2'. Allowed: {BOOLEANS}."),
     ("TRUSTED_PROXY_COUNT", "-1", "TRUSTED_PROXY_COUNT is '-1'. Allowed: a whole number from 0 to 9."),
+    ("REQUIRE_MFA_FOR", "some", "REQUIRE_MFA_FOR is 'some'. Allowed: none, staff, all."),
     ("TASKS_WORKERS", "0", "TASKS_WORKERS is '0'. Allowed: a whole number from 1 to 256."),
     ("TASKS_WORKERS", "1.5", "TASKS_WORKERS is '1.5'. Allowed: a whole number from 1 to 256."),
     ("TASKS_LEASE", "1", "TASKS_LEASE is '1'. Allowed: a number of seconds from 3 to 3600."),

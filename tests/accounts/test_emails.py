@@ -7,6 +7,7 @@ import email.policy
 import re
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from functools import partial
 
 import pytest
 from django.conf import settings as configured
@@ -38,6 +39,7 @@ MAILS = [
     emails.password_reset,
     emails.password_changed,
     new_login,
+    partial(emails.second_factor_changed, change="app-added"),
     emails.address_wanted,
     of_change(emails.email_change_link),
     of_change(emails.email_change_asked),
