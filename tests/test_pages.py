@@ -291,7 +291,11 @@ def faults(source: str) -> list[str]:
     page = Page(source)
     ids = [element["id"] for element in page.elements if "id" in element]
     labels = {label.get("for"): label["text"].strip() for label in page.all("label")}
-    inputs = [field for field in page.all("input", "select", "textarea") if field.get("type") != "hidden"]
+    inputs = [
+        field
+        for field in page.all("input", "select", "textarea")
+        if field.get("type") != "hidden" and "hidden" not in field
+    ]
     titles = "".join(title["text"] for title in page.all("title"))
     buttons = [button for button in page.all("button", "a") if not button["text"].strip()]
     return [
