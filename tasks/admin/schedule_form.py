@@ -60,6 +60,10 @@ class ScheduleForm(forms.ModelForm[Schedule]):
             if self.instance.task_path and self.instance.task_path not in registry:
                 choices.append((self.instance.task_path, self.instance.task_path))
             self.fields["task_path"] = forms.ChoiceField(choices=choices, label=_("Task"))
+        anchor = self.fields.get("anchor")
+        if anchor and isinstance(anchor.widget, forms.MultiWidget):  # its two halves have a label for the eye only
+            for widget, half in zip(anchor.widget.widgets, (_("Date:"), _("Time:")), strict=True):
+                widget.attrs["aria-label"] = f"{anchor.label}, {half}"
 
     def clean(self) -> dict[str, Any]:
         """Refuse what the schedule could not do."""
