@@ -42,5 +42,4 @@ class PasskeyForm(forms.ModelForm[Passkey]):
     class Meta:
         model = Passkey
         fields = ("name",)
-        widgets = {"name": forms.TextInput(attrs={"autocomplete": "off"})}
         help_texts = {"name": _("So that you know it again: the device that it is in, for instance.")}

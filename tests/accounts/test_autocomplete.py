@@ -16,12 +16,6 @@ FIELDS = {
     "/accounts/verify/resend/": {"email": "username"},
     "/accounts/password-change/": {"": "username", "old_password": "current-password", "password": "new-password"},
     "/accounts/reauthenticate/": {"": "username", "password": "current-password"},
-    "/admin/login/": {"username": "username", "password": "current-password"},
-    "/admin/password_change/": {
-        "old_password": "current-password",
-        "new_password1": "new-password",
-        "new_password2": "new-password",
-    },
     "/admin/accounts/user/<id>/password/": {"password1": "new-password", "password2": "new-password"},
     "/admin/accounts/user/add/": {"password1": "new-password", "password2": "new-password"},
 }

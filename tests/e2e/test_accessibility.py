@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
-from email.message import EmailMessage
+from datetime import timedelta
 from itertools import product
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -27,9 +27,12 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from accounts import tokens
-from accounts.door import PROVED_AT
-from accounts.models import User
+from accounts.door import MFA, PROVED_AT
+from accounts.emails import preview
+from accounts.mail_list import MAILS
+from accounts.models import Export, Passkey, User
 from tasks.models import Tick
+from tests.accounts.authenticator import give_app, give_codes
 from tests.conftest import PASSWORD
 from tests.e2e import axe
 from tests.processes import until
@@ -38,8 +41,8 @@ from tests.test_pages import addresses, path_of
 
 WIDTHS = (1280, 400)
 SCHEMES = ("light", "dark")
-A_MAIL = """<!doctype html><html lang="en"><head><title>Hello</title></head>
-<body><main><h1>Hello</h1><p>It is <a href="https://example.org/">here</a>.</p></main></body></html>"""
+HALFWAY = ", halfway"
+"""Who has typed the password and not taken the second step."""
 
 
 @dataclass
@@ -48,11 +51,13 @@ class Stage:
 
     alice: User
     new: User
+    carol: User
+    leaving: User
     operator: User
     ids: dict[str, str] = field(default_factory=dict)
 
     def user(self, who: str) -> User:
-        return getattr(self, who)
+        return getattr(self, who.removesuffix(HALFWAY))
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,9 @@ def link(make: Callable[[User], str], who: str) -> Callable[[Stage], str]:
 
 NEW = "/accounts/verify/<token>/"
 RESET = "/accounts/password-reset/<token>/"
+DISOWN = "/accounts/disown/<token>/"
+KEY = "/accounts/second-factor/passkeys/<passkey_id>/"
+SAMPLE = "/admin/accounts/user/mails/<mail>/<language>/"
 TASK = "/admin/tasks/task/<object_id>/change/"
 
 PAGES = [
@@ -88,7 +96,8 @@ PAGES = [
     Page("/accounts/signup/check-inbox/"),
     Page("/accounts/login/"),
     Page("/accounts/login/", sends={"username": "alice@example.org", "password": "x"}, says="do not match"),
-    Page(NEW, link(tokens.verification_url, "new"), says="One click"),
+    Page(NEW, link(tokens.verification_url, "new"), says="Type the password that you chose"),
+    Page(NEW, link(tokens.verification_url, "new"), sends={"password": "x"}, says="does not fit"),
     Page(NEW, link(tokens.verification_url, "alice"), says="Already verified"),
     Page(NEW, "/accounts/verify/x/", says="This link does not work", status=404),
     Page("/accounts/verify/resend/"),
@@ -106,18 +115,40 @@ PAGES = [
     Page("/accounts/password-change/", who="alice", sends={"old_password": "x"}, says="not your present password"),
     Page("/accounts/reauthenticate/", who="alice"),
     Page("/accounts/reauthenticate/", who="alice", sends={"password": "x"}, says="This is not your password."),
+    Page(DISOWN, link(tokens.disown_url, "new"), says="This was not me"),
+    Page(DISOWN, link(tokens.disown_url, "alice"), says="This account is in use"),
+    Page(DISOWN, "/accounts/disown/x/", says="This link does not work", status=404),
+    Page("/accounts/", who="carol", says="Logging in takes a second step"),
+    Page("/accounts/", who="leaving", says="You have asked for the deletion of your account."),
+    Page("/accounts/sessions/", who="alice", says="this one"),
+    Page("/accounts/export/", who="new", says="Make a copy"),
+    Page("/accounts/export/", who="carol", says="A copy of your data is being made."),
+    Page("/accounts/export/", who="alice", says="A copy of your data is ready."),
+    Page("/accounts/delete/", who="alice", says="Delete my account"),
+    Page("/accounts/delete/", who="leaving", says="You have asked for it already."),
+    Page("/accounts/reauthenticate/", who="carol"),
+    Page("/accounts/login/second-factor/", who="carol, halfway", says="Your password is right."),
+    Page("/accounts/login/second-factor/", who="carol, halfway", sends={"code": "x"}, says="Try again"),
+    Page("/accounts/second-factor/", who="alice", says="There is none yet."),
+    Page("/accounts/second-factor/", who="carol", says="Remove the app"),
+    Page("/accounts/second-factor/app/", who="alice", says="Point the app at this picture."),
+    Page("/accounts/second-factor/app/", who="alice", sends={"code": "123"}, says="not the code"),
+    Page("/accounts/second-factor/app/remove/", who="carol", says="Remove the authenticator app?"),
+    Page("/accounts/second-factor/passkeys/add/", who="alice", says="A passkey lives in your device"),
+    Page(KEY, "/accounts/second-factor/passkeys/{passkey}/", who="carol", says="Rename the passkey"),
+    Page(KEY + "remove/", "/accounts/second-factor/passkeys/{passkey}/remove/", who="carol", says="Remove the passkey"),
+    Page("/accounts/second-factor/recovery-codes/", who="carol", says="codes are left"),
+    Page("/accounts/second-factor/recovery-codes/", who="carol", sends={}, says="Keep these codes"),
     Page("/dev/mail/", says="Mails sent"),
-    Page("/dev/mail/<key>/", "/dev/mail/{mail}/"),
-    Page("/dev/mail/<key>/html/", "/dev/mail/{mail}/html/"),
+    Page("/dev/mail/<key>/", "/dev/mail/{welcome}/"),
+    *(Page("/dev/mail/<key>/html/", f"/dev/mail/{{{name}}}/html/", says="Steward") for name in MAILS),
     Page("/error/<status>/", "/error/400/", says="That request makes no sense", status=400),
     Page("/error/<status>/", "/error/403/", says="Not allowed", status=403),
     Page("/error/<status>/", "/error/404/", says="There is no such page", status=404),
+    Page("/error/<status>/", "/error/429/", says="That was too often", status=429),
     Page("/error/<status>/", "/error/500/", says="That is our fault", status=500),
-    Page("/admin/login/"),
-    Page("/admin/login/", sends={"username": "alice@example.org", "password": "x"}, says="Please enter the correct"),
     Page("/admin/", who="operator"),
     Page("/admin/<app_label>/", "/admin/tasks/", who="operator"),
-    Page("/admin/password_change/", who="operator"),
     Page("/admin/password_change/done/", who="operator"),
     Page("/admin/accounts/user/", who="operator"),
     Page("/admin/accounts/user/add/", who="operator"),
@@ -126,6 +157,8 @@ PAGES = [
     Page("/admin/accounts/user/<object_id>/history/", "/admin/accounts/user/{user}/history/", who="operator"),
     Page("/admin/accounts/user/<object_id>/delete/", "/admin/accounts/user/{user}/delete/", who="operator"),
     Page("/admin/accounts/user/<id>/password/", "/admin/accounts/user/{user}/password/", who="operator"),
+    Page("/admin/accounts/user/mails/", who="operator"),
+    Page(SAMPLE, "/admin/accounts/user/mails/welcome/de/", who="operator"),
     Page("/admin/auth/group/", who="operator"),
     Page("/admin/auth/group/add/", who="operator"),
     Page("/admin/auth/group/<object_id>/change/", "/admin/auth/group/{group}/change/", who="operator"),
@@ -152,6 +185,19 @@ PAGES = [
 
 NO_PAGES = {
     "/accounts/logout/": "takes a POST only",
+    "/admin/accounts/user/mails/<mail>/<language>/html/": "a mail in a sandbox; /dev/mail/ has all of them",
+    "/accounts/keep/": "takes a POST only",
+    **{
+        f"/accounts/{name}/passkey/": "takes a POST only" for name in ("login", "login/second-factor", "reauthenticate")
+    },
+    "/accounts/login/passkey/options/": "takes a POST only",
+    "/accounts/login/second-factor/passkey/options/": "takes a POST only",
+    "/accounts/reauthenticate/passkey/options/": "takes a POST only",
+    "/accounts/second-factor/passkeys/add/options/": "takes a POST only",
+    "/accounts/second-factor/app/qr.svg": "a picture",
+    "/accounts/export/progress/": "JSON",
+    "/admin/login/": "sends on to the login of everybody",
+    "/admin/password_change/": "sends on to the page of everybody",
     "/admin/logout/": "takes a POST only",
     "/language/": "takes a POST only",
     "/admin/<url>": "there is no such page",
@@ -177,19 +223,28 @@ NOT_OURS: dict[str, str] = {}
 
 def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     """Put something on every page."""
-    stage = Stage(alice, User.objects.create_user("new@example.org", PASSWORD), operator)
-    mail = EmailMessage()
-    mail["Subject"], mail["To"], mail["From"] = "Hello", alice.email, "site@example.org"
-    mail.set_content("It is here: https://example.org/")
-    mail.add_alternative(A_MAIL, subtype="html")
+    new, carol, leaving = (
+        User.objects.create_user(f"{name}@example.org", PASSWORD) for name in ("new", "carol", "leaving")
+    )
+    leaving.delete_after = timezone.now() + timedelta(days=14)
+    leaving.save()
+    stage = Stage(alice, new, carol, leaving, operator)
+    give_app(carol)
+    give_codes(carol)
+    passkey = Passkey.objects.create(user=carol, name="This computer", credential_id="x", public_key=b"x")
+    week = timezone.now() + timedelta(days=7)
+    Export.objects.create(user=alice, finished_at=timezone.now(), expires_at=week, content=b"x")
+    gathering = rows.running(progress={"done": 2, "total": 6, "message": "2 of 6"})
+    Export.objects.create(user=carol, task_id=str(gathering.pk), expires_at=week)
     schedule = rows.schedule()
     ran = rows.successful()
     tick = Tick.objects.create(schedule=schedule, due_at=timezone.now(), outcome="ran", task_id=ran.pk)
     Tick.objects.create(schedule=schedule, due_at=timezone.now(), outcome="skipped", reason="overlap")
     with closing(mailbox.Maildir(mailbox_dir)) as box:
-        stage.ids["mail"] = box.add(mail)
+        stage.ids |= {name: box.add(preview(name, "en").message().as_bytes()) for name in MAILS}
     stage.ids |= {
         "user": str(alice.pk),
+        "passkey": str(passkey.pk),
         "group": str(Group.objects.create(name="Editors").pk),
         "ready": rows.ready().pk,
         "running": rows.running().pk,
@@ -211,10 +266,10 @@ def test_the_table_has_every_address_of_the_site():
 
 
 @pytest.mark.parametrize("address", NO_PAGES)
-def test_an_address_that_is_said_to_have_no_page_has_none(operator_client, address):
+def test_an_address_that_is_said_to_have_no_page_has_none(operator_client, static_files, address):
     response = operator_client.get(path_of(address))
     is_page = response.status_code == 200 and response["Content-Type"].startswith("text/html")
-    assert not is_page
+    assert not is_page or "; sandbox" in response["Content-Security-Policy"]
 
 
 # Pages as a browser sees them ----------------------------------------------------------------------------------------
@@ -226,6 +281,7 @@ def pages(make_site, browser, operator, alice, tmp_path) -> Callable[[Page], Non
     site = make_site(
         1,
         with_cluster=False,
+        host="localhost",  # passkeys need a name
         DJANGO_SETTINGS_MODULE="tests.e2e.settings",
         MAILBOX_DIR=str(tmp_path / "mail"),
     )
@@ -234,12 +290,13 @@ def pages(make_site, browser, operator, alice, tmp_path) -> Callable[[Page], Non
     def open_(page: Page) -> None:
         browser.delete_all_cookies()
         if page.who:
-            log_in(browser, site.url, stage.user(page.who))
+            log_in(browser, site.url, stage.user(page.who), page.who.endswith(HALFWAY))
         path = page.path_in(stage)
         browser.get(site.url + path)
         if page.sends is not None:
             browser.fill(**page.sends)
-            field = browser.find_element(By.NAME, next(iter(page.sends)))
+            name = next(iter(page.sends), "csrfmiddlewaretoken")
+            field = browser.find_element(By.CSS_SELECTOR, f"main form [name={name}]")
             browser.execute_script(
                 "const form = arguments[0].form; form.noValidate = true; form.requestSubmit()", field
             )
@@ -251,12 +308,14 @@ def pages(make_site, browser, operator, alice, tmp_path) -> Callable[[Page], Non
     return open_
 
 
-def log_in(browser, url: str, user: User) -> None:
-    """Give the browser a session of the user, in which the password was typed just now."""
+def log_in(browser, url: str, user: User, is_halfway: bool = False) -> None:
+    """Give the browser a session of the user, in which the password was typed just now, and the second step taken."""
     client = Client()
     client.force_login(user)
     session = client.session
     session[PROVED_AT] = time.time()
+    if not is_halfway:
+        session[MFA] = "app"
     session.save()
     cookie = {"name": settings.SESSION_COOKIE_NAME, "value": client.cookies[settings.SESSION_COOKIE_NAME].value}
     browser.execute_cdp_cmd("Network.setCookie", cookie | {"url": url, "httpOnly": True})
@@ -274,7 +333,7 @@ def look(browser, width: int, scheme: str) -> None:
 
 @pytest.mark.browser
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("who", ["", "alice", "new", "operator"], ids=lambda who: who or "nobody")
+@pytest.mark.parametrize("who", sorted({page.who for page in PAGES}), ids=lambda who: who or "nobody")
 def test_axe_finds_nothing_on_any_page_in_light_and_dark_on_a_desk_and_a_telephone(pages, browser, who):
     script = axe.source()
     found: defaultdict[str, list[str]] = defaultdict(list)
