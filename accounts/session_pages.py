@@ -18,7 +18,7 @@ from accounts.door import sensitive
 from accounts.events import Kind, record
 from accounts.models import Session, User
 from accounts.sessions import digest_of, end_sessions, sessions_of
-from accounts.user_agents import name_of
+from accounts.user_agents import in_words
 
 ALL, OTHERS = "all", "others"
 
@@ -34,7 +34,7 @@ def sessions(request: HttpRequest) -> HttpResponse:
     rows = [
         {
             "session": row,
-            "browser": name_of(row.user_agent) or row.user_agent or _("Unknown browser"),
+            "browser": in_words(row.user_agent),
             "is_here": row.pk == here,
         }
         for row in sessions_of(request.user.pk)
