@@ -6,6 +6,7 @@ from django.contrib import admin, messages
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import URLPattern, reverse
@@ -14,8 +15,11 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts import factors
 from accounts.door import has_proved
+from accounts.event_admin import SecurityEventAdmin
+from accounts.events import Kind, record
 from accounts.mail_previews import MailPreviews
-from accounts.models import User
+from accounts.models import SecurityEvent, User
+from accounts.sessions import end_sessions
 
 
 class UserCreationForm(BaseUserCreationForm[User]):
@@ -25,6 +29,9 @@ class UserCreationForm(BaseUserCreationForm[User]):
         model = User
         fields = ("email", "display_name", "language")
         field_classes: dict[str, type] = {}
+
+
+admin.site.register(SecurityEvent, SecurityEventAdmin)
 
 
 @admin.register(User)
@@ -56,6 +63,32 @@ class UserAdmin(DjangoUserAdmin[User]):
         if change and "email" in form.changed_data:
             obj.email_verified_at = None
         super().save_model(request, obj, form, change)
+        if not change:
+            record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, is_new=True)
+        elif form.changed_data:
+            record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, fields=form.changed_data)
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
+        """Let an administrator set a password, which ends the sessions of the user."""
+        response = super().user_change_password(request, id, form_url)
+        if request.method == "POST" and response.status_code == 302:  # it was set; hashing takes no lock
+            with transaction.atomic():
+                end_sessions(int(id), except_key=request.session.session_key)
+                record(Kind.CHANGED_BY_ADMINISTRATOR, request, int(id), fields=["password"])
+        return response
+
+    def delete_model(self, request: HttpRequest, obj: User) -> None:
+        """Delete a user."""
+        pk = obj.pk
+        super().delete_model(request, obj)
+        record(Kind.ACCOUNT_DELETED, request, account=pk)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
+        """Delete the chosen users."""
+        keys = list(queryset.values_list("pk", flat=True))
+        super().delete_queryset(request, queryset)
+        for pk in keys:
+            record(Kind.ACCOUNT_DELETED, request, account=pk)
 
     @admin.display(description=_("second factors"))
     def second_factors(self, user: User) -> str:

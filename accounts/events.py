@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.contrib.auth.signals import user_logged_out
 from django.db import models
+from django.dispatch import receiver
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
@@ -61,3 +63,9 @@ def record(
         details=details,
         **client._asdict(),
     )
+
+
+@receiver(user_logged_out)
+def _record_logout(sender: object, request: HttpRequest, user: User | None, **others: Any) -> None:
+    if user is not None:
+        record(Kind.LOGOUT, request, user)

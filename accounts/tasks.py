@@ -17,11 +17,13 @@ from django.db.models import F
 from django.utils.translation import gettext_lazy as _
 from django_tasks import TaskContext, task
 
-from accounts import archive, emails, erasure
+from accounts import archive, emails, erasure, security_log
+from accounts.events import Kind, record
 from accounts.models import EmailChange, Export, KnownBrowser, SecurityEvent, Session, Throttle, User
 from tasks.backoff import exponential
 from tasks.exceptions import Discard, Retry
 from tasks.retention import in_words, retain
+from tasks.schedules import schedule
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ def resend_verification_email(context: TaskContext, email: str) -> None:
     user = User.objects.filter(email=email, is_active=True, email_verified_at=None).first()
     if user is not None:
         emails.welcome(user, context.task_result.id).send()
+        record(Kind.RESEND_ASKED, user=user)
 
 
 @task(takes_context=True, sensitive=("email",), retention=ADDRESS_KEPT, **MAIL)
@@ -65,6 +68,7 @@ def send_password_reset_email(context: TaskContext, email: str) -> None:
     user = User.objects.filter(email=email, is_active=True).first()
     if user is not None and user.has_usable_password():
         emails.password_reset(user, context.task_result.id).send()
+        record(Kind.RESET_ASKED, user=user)
 
 
 @task(takes_context=True, **MAIL)
@@ -162,6 +166,13 @@ def send_email_change_asked_email(context: TaskContext, change_id: int) -> None:
 def send_email_changed_email(context: TaskContext, change_id: int) -> None:
     """Tell the old address of the new one, with the link that undoes it."""
     emails.email_changed(_change(change_id, confirmed_at__isnull=False), context.task_result.id).send()
+
+
+@schedule("40 3 * * *")
+@task(queue_name="maintenance", timeout=3600)
+def cut_addresses_of_events() -> int:
+    """Forget from where old security events came; return how many."""
+    return security_log.cut_addresses()
 
 
 def _change(change_id: int, **state: Any) -> EmailChange:

@@ -373,7 +373,10 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     pages += [client.post(f"/accounts/{path}/", {"email": "x"}) for path in ("password-reset", "verify/resend")]
     pages += [client.post("/accounts/signup/", {"email": "x"}), client.post("/accounts/login/", {"username": "x"})]
     client.force_login(alice)
-    pages += [client.get(path) for path in ("/", "/accounts/", "/accounts/password-change/", "/accounts/sessions/")]
+    pages += [
+        client.get(path)
+        for path in ("/", "/accounts/", "/accounts/password-change/", "/accounts/sessions/", "/accounts/security/")
+    ]
     pages += pages_of_a_change(client, alice, new)
     pages += [client.get(f"/accounts/{path}/") for path in ("reauthenticate", "second-factor")]
     pages += [client.post("/accounts/password-change/", {"old_password": "x"})]

@@ -172,7 +172,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'security event',
                 'verbose_name_plural': 'security events',
-                'indexes': [models.Index(fields=['user', '-at'], name='accounts_event_of_user'), models.Index(fields=['at'], name='accounts_event_at')],
+                'indexes': [models.Index(fields=['user', '-at'], name='accounts_event_of_user'), models.Index(fields=['at'], name='accounts_event_at'), models.Index(condition=models.Q(('address__isnull', False)), fields=['at'], name='accounts_event_with_address')],
             },
         ),
     ]

@@ -74,6 +74,7 @@ class SecurityEvent(models.Model):
         indexes = [
             models.Index(fields=["user", "-at"], name="accounts_event_of_user"),
             models.Index(fields=["at"], name="accounts_event_at"),
+            models.Index(fields=["at"], name="accounts_event_with_address", condition=models.Q(address__isnull=False)),
         ]
 
     def __str__(self) -> str:
