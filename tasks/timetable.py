@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import transaction
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
 from django_tasks.exceptions import InvalidTaskError
 
 from tasks import statements, ticks
@@ -60,7 +61,7 @@ def run_now(schedule: Schedule, by: str) -> Tick:
     """
     with _locked(schedule) as (row, now):
         if row.retired_at is not None:
-            raise InvalidTaskError("It is out of service. Put it into service first.")
+            raise InvalidTaskError(_("It is out of service. Put it into service first."))
         at = now
         while not at.microsecond or row.ticks.filter(due_at=at).exists():  # due times are whole seconds
             at += timedelta(milliseconds=1)
@@ -87,7 +88,8 @@ def follow_the_code(schedule: Schedule) -> None:
     """Give it the times that the code says."""
     with _locked(schedule) as (row, now):
         if row.declared is None:
-            raise InvalidTaskError(f"{row} was made by hand: the code says nothing of it.")
+            said = _("%(name)s was made by hand: the code says nothing of it.") % {"name": row}
+            raise InvalidTaskError(said)
         _change(row, now, **_times(row.declared))
 
 

@@ -14,7 +14,9 @@ from babel.messages.extract import extract
 from babel.messages.mofile import read_mo
 from babel.messages.pofile import read_po
 from django.conf import settings
+from django.contrib import admin
 from django.utils import translation
+from django.utils.functional import Promise
 from django.utils.translation.template import templatize
 
 from tests.processes import ROOT
@@ -157,3 +159,14 @@ def test_django_finds_the_catalogue_and_its_plurals(language, account, counts):
         assert translation.gettext("Your account") == account
         for count, text in counts.items():
             assert translation.ngettext("%(count)d day", "%(count)d days", count) % {"count": count} == text
+
+
+def test_every_column_that_the_administration_shows_has_a_marked_name():
+    unmarked = []
+    for model, page in admin.site._registry.items():
+        if model.__module__.partition(".")[0] in ("accounts", "tasks"):
+            shown = {*page.list_display, *page.list_filter, *(page.fields or ())}
+            shown |= {name for _title, options in page.fieldsets or () for name in options["fields"]}
+            columns = (field for field in model._meta.get_fields() if field.name in shown)
+            unmarked += [column for column in columns if not isinstance(column.verbose_name, Promise)]
+    assert unmarked == []

@@ -119,24 +119,34 @@ class Task(models.Model):
     args = models.JSONField(default=list)
     kwargs = models.JSONField(default=dict)
     queue_name = models.CharField(_("queue"), max_length=64)
-    priority = models.SmallIntegerField(default=0, help_text=_("-100 to 100, higher first."))
-    status = models.CharField(max_length=10, choices=TaskResultStatus.choices, default=TaskResultStatus.READY)
-    run_after = models.DateTimeField(db_default=Now(), help_text=_("It does not start before this time."))
+    priority = models.SmallIntegerField(_("priority"), default=0, help_text=_("-100 to 100, higher first."))
+    status = models.CharField(
+        _("status"), max_length=10, choices=TaskResultStatus.choices, default=TaskResultStatus.READY
+    )
+    run_after = models.DateTimeField(
+        _("run after"), db_default=Now(), help_text=_("It does not start before this time.")
+    )
 
-    enqueued_at = models.DateTimeField(db_default=Now())
-    started_at = models.DateTimeField(null=True, help_text=_("Start of the first attempt."))
-    last_attempted_at = models.DateTimeField(null=True, help_text=_("Start of the latest attempt."))
-    finished_at = models.DateTimeField(null=True)
-    discarded_at = models.DateTimeField(null=True, help_text=_("When somebody gave it up, or it did so itself."))
+    enqueued_at = models.DateTimeField(_("enqueued at"), db_default=Now())
+    started_at = models.DateTimeField(_("started at"), null=True, help_text=_("Start of the first attempt."))
+    last_attempted_at = models.DateTimeField(
+        _("last attempted at"), null=True, help_text=_("Start of the latest attempt.")
+    )
+    finished_at = models.DateTimeField(_("finished at"), null=True)
+    discarded_at = models.DateTimeField(
+        _("discarded at"), null=True, help_text=_("When somebody gave it up, or it did so itself.")
+    )
     cancel_requested_at = models.DateTimeField(null=True)
     cancel_requested_by = models.CharField(max_length=255, blank=True, db_default="")
     expires_at = models.DateTimeField(null=True, help_text=_("End of its retention; then the row may be pruned."))
 
     attempts = models.PositiveSmallIntegerField(default=0)
     max_attempts = models.PositiveSmallIntegerField()
-    worker_ids = models.JSONField(default=list, help_text=_("The worker of each attempt."))
-    lease_id = models.UUIDField(null=True, help_text=_("The right to run this row; new with each claim."))
-    leased_at = models.DateTimeField(null=True)
+    worker_ids = models.JSONField(_("worker ids"), default=list, help_text=_("The worker of each attempt."))
+    lease_id = models.UUIDField(
+        _("lease id"), null=True, help_text=_("The right to run this row; new with each claim.")
+    )
+    leased_at = models.DateTimeField(_("leased at"), null=True)
     held_at = models.DateTimeField(null=True, help_text=_("Since when it is out of the line, see tasks.holding."))
     cluster = models.ForeignKey(
         Cluster, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
@@ -145,10 +155,12 @@ class Task(models.Model):
     schedule = models.ForeignKey(
         Schedule, null=True, on_delete=models.DO_NOTHING, db_constraint=False, db_index=False, related_name="+"
     )
-    idempotency_key = models.CharField(max_length=255, null=True)  # noqa: DJ001 - NULL: none; '' would be a key
+    idempotency_key = models.CharField(  # noqa: DJ001 - NULL: none; '' would be a key
+        _("idempotency key"), max_length=255, null=True
+    )
     return_value = models.JSONField(null=True)
-    checkpoint = models.JSONField(null=True, help_text=_("Where the next attempt goes on."))
-    progress = models.JSONField(null=True, help_text=_("done, total, message."))
+    checkpoint = models.JSONField(_("checkpoint"), null=True, help_text=_("Where the next attempt goes on."))
+    progress = models.JSONField(_("progress"), null=True, help_text=_("done, total, message."))
 
     objects = TaskQuerySet.as_manager()
 
