@@ -9,10 +9,10 @@ from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
-from accounts.browsers import name_of
 from accounts.events import Kind
 from accounts.models import SecurityEvent
 from accounts.security_log import kind_in_words
+from accounts.user_agents import name_of
 
 
 class KindFilter(admin.SimpleListFilter):

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from accounts.browsers import name_of
 from accounts.events import Kind
 from accounts.models import SecurityEvent, User
+from accounts.user_agents import name_of
 
 ADDRESSES_KEPT = timedelta(days=90)
 """After that an event no longer says from where, and with which browser."""
