@@ -30,7 +30,7 @@ from accounts import tokens
 from accounts.door import MFA, PROVED_AT
 from accounts.emails import preview
 from accounts.mail_list import MAILS
-from accounts.models import Export, Passkey, User
+from accounts.models import EmailChange, Export, Passkey, User
 from tasks.models import Tick
 from tests.accounts.authenticator import give_app, give_codes
 from tests.conftest import PASSWORD
@@ -54,6 +54,7 @@ class Stage:
     carol: User
     leaving: User
     operator: User
+    changes: dict[str, EmailChange] = field(default_factory=dict)
     ids: dict[str, str] = field(default_factory=dict)
 
     def user(self, who: str) -> User:
@@ -81,10 +82,16 @@ def link(make: Callable[[User], str], who: str) -> Callable[[Stage], str]:
     return lambda stage: make(stage.user(who))
 
 
+def change(make: Callable[[EmailChange], str], name: str) -> Callable[[Stage], str]:
+    return lambda stage: make(stage.changes[name])
+
+
 NEW = "/accounts/verify/<token>/"
 RESET = "/accounts/password-reset/<token>/"
 DISOWN = "/accounts/disown/<token>/"
 KEY = "/accounts/second-factor/passkeys/<passkey_id>/"
+CONFIRM = "/accounts/email-change/confirm/<token>/"
+UNDO = "/accounts/email-change/undo/<token>/"
 SAMPLE = "/admin/accounts/user/mails/<mail>/<language>/"
 TASK = "/admin/tasks/task/<object_id>/change/"
 
@@ -97,7 +104,7 @@ PAGES = [
     Page("/accounts/login/"),
     Page("/accounts/login/", sends={"username": "alice@example.org", "password": "x"}, says="do not match"),
     Page(NEW, link(tokens.verification_url, "new"), says="Type the password that you chose"),
-    Page(NEW, link(tokens.verification_url, "new"), sends={"password": "x"}, says="does not fit"),
+    Page(NEW, link(tokens.verification_url, "new"), sends={"password": "x"}, says="That did not work yet."),
     Page(NEW, link(tokens.verification_url, "alice"), says="Already verified"),
     Page(NEW, "/accounts/verify/x/", says="This link does not work", status=404),
     Page("/accounts/verify/resend/"),
@@ -120,6 +127,13 @@ PAGES = [
     Page(DISOWN, "/accounts/disown/x/", says="This link does not work", status=404),
     Page("/accounts/", who="carol", says="Logging in takes a second step"),
     Page("/accounts/", who="leaving", says="You have asked for the deletion of your account."),
+    Page("/accounts/email-change/", who="alice", says="Change your email address"),
+    Page("/accounts/email-change/", who="alice", sends={"email": "alice@example.org"}, says="your address already"),
+    Page(CONFIRM, change(tokens.confirm_change_url, "asked"), who="alice", says="Confirm your new address"),
+    Page(CONFIRM, change(tokens.confirm_change_url, "asked"), who="new", says="This link is for another account"),
+    Page(CONFIRM, "/accounts/email-change/confirm/x/", who="alice", says="This link does not work", status=404),
+    Page(UNDO, change(tokens.undo_change_url, "done"), says="Undo the change of your address"),
+    Page(UNDO, "/accounts/email-change/undo/x/", says="This link does not work", status=404),
     Page("/accounts/sessions/", who="alice", says="this one"),
     Page("/accounts/export/", who="new", says="Make a copy"),
     Page("/accounts/export/", who="carol", says="A copy of your data is being made."),
@@ -229,6 +243,11 @@ def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     leaving.delete_after = timezone.now() + timedelta(days=14)
     leaving.save()
     stage = Stage(alice, new, carol, leaving, operator)
+    asked = {"user": alice, "old_email": alice.email, "new_email": "elsewhere@example.org"}
+    stage.changes["asked"] = EmailChange.objects.create(**asked)
+    stage.changes["done"] = EmailChange.objects.create(
+        user=new, old_email="old@example.org", new_email=new.email, confirmed_at=timezone.now()
+    )
     give_app(carol)
     give_codes(carol)
     passkey = Passkey.objects.create(user=carol, name="This computer", credential_id="x", public_key=b"x")
