@@ -2,7 +2,8 @@
 
 1. `erase` closes the account, in one compare-and-set with the end of the grace: who takes it back a moment before keeps
    all of it, a moment later nothing.
-2. It erases all personal data, see `accounts.personal_data`, a few rows at a time, and scrubs the tasks about the user.
+2. It scrubs the tasks about the user, waits for those that run, and erases all personal data, see
+   `accounts.personal_data`, a few rows at a time.
 3. It empties the row of the user. What is left is a row with an address, a language and no way in, and the task that
    says goodbye. The address has to stand somewhere until that mail is sent; there it can be found and erased, in the
    arguments of a task it could not.
@@ -57,11 +58,10 @@ def erase(user_id: int, task_id: str) -> bool:
     user = leaving(user_id)
     if user is None:
         return False
-    for data in registered.values():
-        if data.erase is not None:
-            data.erase(user)
+    # first, while there are rows that tell which tasks are about the user
     if scrub("accounts", meant_by(user), BY, but=task_id):
         raise Snooze(LOOK_AGAIN)
+    _erase_data(user)
     return True
 
 
@@ -74,11 +74,12 @@ def empty(user_id: int) -> bool:
 
 
 def finish(user_id: int, task_id: str) -> None:
-    """Delete the row of a user after all else was erased, and scrub the tasks since then."""
+    """Delete the row of a user after all else was erased, with what has come since: whoever tried to log in, say."""
     user = _closed(user_id).first()
     if user is None:
         return
     about = meant_by(user)
+    _erase_data(user)
     with transaction.atomic():
         user.delete()
         record(Kind.ACCOUNT_DELETED)  # of nobody: no row of the log says any more whose account it was
@@ -88,6 +89,12 @@ def finish(user_id: int, task_id: str) -> None:
 def leaving(user_id: int) -> User | None:
     """Return the user whose account is closed and erased but for the address; None: gone already."""
     return _closed(user_id).first()
+
+
+def _erase_data(user: User) -> None:
+    for data in registered.values():
+        if data.erase is not None:
+            data.erase(user)
 
 
 def _close(user_id: int) -> bool:

@@ -17,7 +17,7 @@ from django.db import models, transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from accounts.events import Kind
+from accounts.events import Kind, Outcome
 from accounts.models import EmailChange, Export, KnownBrowser, Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
 from tasks.subjects import tasks_about
 
@@ -63,11 +63,14 @@ def meant_by(user: User) -> dict[str, list[Any]]:
 
     Of addresses the present one only: one that was typed in a form, or given up, may be somebody else's.
     """
+    logins = SecurityEvent.objects.filter(
+        user=user, kind=Kind.LOGIN, outcome=Outcome.SUCCEEDED
+    )  # a mail tells of these
     return {
         "user_id": [user.pk],
         "email": [user.email],
         "export_id": list(Export.objects.filter(user=user).values_list("pk", flat=True)),
-        "event_id": list(SecurityEvent.objects.filter(user=user, kind=Kind.LOGIN).values_list("pk", flat=True)),
+        "event_id": list(logins.values_list("pk", flat=True)),
         "change_id": list(EmailChange.objects.filter(user=user).values_list("pk", flat=True)),
     }
 

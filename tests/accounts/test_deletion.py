@@ -345,7 +345,6 @@ def test_an_erasure_waits_for_a_task_that_runs(alice, mailoutbox):
     running = rows.running(args=[alice.pk])
     Task.objects.filter(pk=running.pk).update(task_path="accounts.tasks.send_password_changed_email")
     run_enqueued()
-    assert Session.objects.count() == 0
     assert User.objects.get().is_active is False
     erasing = Task.objects.get(task_path="accounts.tasks.erase_account")
     assert (erasing.status, erasing.attempts) == ("READY", 0)
@@ -385,9 +384,17 @@ def test_a_mail_that_nobody_takes_delays_the_end_and_does_not_prevent_it(alice, 
 
 def test_what_the_refusals_said_is_scrubbed_too(alice, settings):
     settings.EMAIL_BACKEND = "tests.accounts.test_deletion.Refusing"
-    tasks.send_password_changed_email.enqueue(alice.pk)
+    login = SecurityEvent.objects.create(kind="login", outcome="succeeded", user=alice, actor=alice)
+    change = EmailChange.objects.create(user=alice, old_email=ADDRESS, new_email="new-alice@example.org")
+    copy = Export.objects.create(user=alice, finished_at=timezone.now(), expires_at=timezone.now() + timedelta(days=1))
+    enqueued = [
+        tasks.send_password_changed_email.enqueue(alice.pk),
+        tasks.send_new_login_email.enqueue(login.pk),
+        tasks.send_email_change_asked_email.enqueue(change.pk),
+        tasks.send_export_ready_email.enqueue(copy.pk),
+    ]
     run_enqueued()
-    assert ADDRESS in TaskError.objects.get().message
+    assert [ADDRESS in error.message for error in TaskError.objects.all()] == [True] * len(enqueued)
     ask(alice)
     make_due(alice)
     Task.objects.filter(task_path="accounts.tasks.send_deletion_asked_email").delete()
@@ -399,6 +406,21 @@ def test_what_the_refusals_said_is_scrubbed_too(alice, settings):
     assert "alice" not in everything()
 
 
+def test_what_happens_to_the_account_until_it_is_gone_is_forgotten_too(alice, settings):
+    settings.EMAIL_BACKEND = "tests.accounts.test_deletion.Refusing"
+    ask(alice)
+    make_due(alice)
+    Task.objects.filter(task_path="accounts.tasks.send_deletion_asked_email").delete()
+    run_enqueued()
+    Client().post("/accounts/login/", {"username": ADDRESS, "password": "guessed"}, headers={"User-Agent": "Guesser"})
+    assert SecurityEvent.objects.filter(user=alice, user_agent="Guesser").exists()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    Task.objects.update(run_after=LONG_AGO)
+    run_enqueued()
+    assert User.objects.count() == 0
+    assert set(SecurityEvent.objects.values_list("user", "address", "user_agent")) == {(None, None, "")}
+
+
 def test_another_app_erases_what_it_keeps(alice):
     erased: list[User] = []
     personal_data("orders", "orders", lambda user: [], erased.append)
@@ -408,7 +430,7 @@ def test_another_app_erases_what_it_keeps(alice):
         run_enqueued()
     finally:
         del registered["orders"]
-    assert erased == [alice]
+    assert erased == [alice, alice]  # once more at the very end, for what came meanwhile
 
 
 def test_an_administrator_can_still_delete_a_user_at_once(busy, operator):
