@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from django.db import connection
@@ -35,9 +36,13 @@ def event(user: User | None, kind: str = "login", age: timedelta = timedelta(0),
     return SecurityEvent.objects.create(user=user, kind=kind, at=timezone.now() - age, **given)
 
 
-def logged(kind: str) -> list[tuple[str | None, str | None, str, dict[str, object]]]:
+def logged(kind: str) -> list[tuple[str | None, str | None, str, Any]]:
     events = SecurityEvent.objects.filter(kind=kind).order_by("pk").select_related("user", "actor")
-    return [(e.user and e.user.email, e.actor and e.actor.email, e.outcome, e.details) for e in events]
+    return [(address_of(event.user), address_of(event.actor), event.outcome, event.details) for event in events]
+
+
+def address_of(user: User | None) -> str | None:
+    return None if user is None else user.email
 
 
 # The page ------------------------------------------------------------------------------------------------------------
