@@ -29,8 +29,9 @@ from selenium.webdriver.common.keys import Keys
 from accounts import tokens
 from accounts.door import MFA, PROVED_AT
 from accounts.emails import preview
+from accounts.events import Kind
 from accounts.mail_list import MAILS
-from accounts.models import EmailChange, Export, Passkey, User
+from accounts.models import EmailChange, Export, Passkey, SecurityEvent, User
 from tasks.models import Tick
 from tests.accounts.authenticator import give_app, give_codes
 from tests.conftest import PASSWORD
@@ -93,6 +94,7 @@ KEY = "/accounts/second-factor/passkeys/<passkey_id>/"
 CONFIRM = "/accounts/email-change/confirm/<token>/"
 UNDO = "/accounts/email-change/undo/<token>/"
 SAMPLE = "/admin/accounts/user/mails/<mail>/<language>/"
+EVENT = "/admin/accounts/securityevent/<object_id>/"
 TASK = "/admin/tasks/task/<object_id>/change/"
 
 PAGES = [
@@ -135,6 +137,7 @@ PAGES = [
     Page(UNDO, change(tokens.undo_change_url, "done"), says="Undo the change of your address"),
     Page(UNDO, "/accounts/email-change/undo/x/", says="This link does not work", status=404),
     Page("/accounts/sessions/", who="alice", says="this one"),
+    Page("/accounts/security/", who="alice"),
     Page("/accounts/export/", who="new", says="Make a copy"),
     Page("/accounts/export/", who="carol", says="A copy of your data is being made."),
     Page("/accounts/export/", who="alice", says="A copy of your data is ready."),
@@ -173,6 +176,9 @@ PAGES = [
     Page("/admin/accounts/user/<id>/password/", "/admin/accounts/user/{user}/password/", who="operator"),
     Page("/admin/accounts/user/mails/", who="operator"),
     Page(SAMPLE, "/admin/accounts/user/mails/welcome/de/", who="operator"),
+    Page("/admin/accounts/securityevent/", who="operator"),
+    Page(EVENT + "change/", "/admin/accounts/securityevent/{event}/change/", who="operator"),
+    Page(EVENT + "history/", "/admin/accounts/securityevent/{event}/history/", who="operator"),
     Page("/admin/auth/group/", who="operator"),
     Page("/admin/auth/group/add/", who="operator"),
     Page("/admin/auth/group/<object_id>/change/", "/admin/auth/group/{group}/change/", who="operator"),
@@ -221,6 +227,9 @@ NO_PAGES = {
     "/examples/visits/<name>/": "JSON",
     "/health/live": "JSON",
     "/health/ready": "JSON",
+    "/admin/accounts/securityevent/add/": "nobody may",
+    EVENT + "delete/": "nobody may",
+    EVENT: "sends on to change/",
     **{f"/admin/tasks/{name}/add/": "nobody may" for name in ("task", "failedtask", "tick")},
     **{f"/admin/tasks/{name}/<object_id>/delete/": "nobody may" for name in ("task", "failedtask", "tick", "schedule")},
     **{f"/admin/{name}/<object_id>/": "sends on to change/" for name in ("accounts/user", "auth/group")},
@@ -264,6 +273,7 @@ def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     stage.ids |= {
         "user": str(alice.pk),
         "passkey": str(passkey.pk),
+        "event": str(SecurityEvent.objects.create(kind=Kind.LOGIN, outcome="failed", user=alice).pk),
         "group": str(Group.objects.create(name="Editors").pk),
         "ready": rows.ready().pk,
         "running": rows.running().pk,
