@@ -8,7 +8,7 @@ from django.contrib import admin
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -25,7 +25,7 @@ class AdminSite(admin.AdminSite):
         """Send people to the login. Who is logged in and comes here nevertheless is not allowed in."""
         target = next_url(request, reverse("admin:index"))
         if self.has_permission(request):
-            return redirect(target)
+            return HttpResponseRedirect(target)
         if request.user.is_authenticated:
             raise PermissionDenied
         return redirect_to_login(target)

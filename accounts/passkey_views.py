@@ -9,7 +9,7 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.db import IntegrityError
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -98,7 +98,7 @@ def log_in_options(request: HttpRequest) -> HttpResponse:
 def log_in_with_passkey(request: HttpRequest) -> HttpResponse:
     """Log in whoever's passkey this is. It stands for the password and the second step."""
     if request.user.is_authenticated:
-        return redirect(next_url(request))
+        return HttpResponseRedirect(next_url(request))
     take(PASSKEY_LOGIN, request, "")
     try:
         user = passkeys.authenticate(request, passkeys.LOG_IN, request.POST.get("credential", ""))
@@ -108,7 +108,7 @@ def log_in_with_passkey(request: HttpRequest) -> HttpResponse:
         return redirect_to_login(next_url(request))
     request.session.pop(PENDING, None)
     log_in(request, user, second_factor=factors.PASSKEY, method=factors.PASSKEY)
-    return redirect(next_url(request))
+    return HttpResponseRedirect(next_url(request))
 
 
 @login_not_required
@@ -164,7 +164,7 @@ def reauthenticate_with_passkey(request: HttpRequest) -> HttpResponse:
     record(Kind.REAUTHENTICATION, request, user, method=factors.PASSKEY)
     attempt.give_back()
     prove(request)
-    return redirect(next_url(request))
+    return HttpResponseRedirect(next_url(request))
 
 
 def _json(text: str) -> HttpResponse:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.crypto import constant_time_compare
@@ -94,7 +94,7 @@ def finish(request: HttpRequest, step: Waiting, method: str) -> HttpResponse:
         count = recovery.left(step.user)
         text = ngettext("You have %(count)s recovery code left.", "You have %(count)s recovery codes left.", count)
         messages.warning(request, text % {"count": count})
-    return redirect(step.next_url)
+    return HttpResponseRedirect(step.next_url)
 
 
 @login_not_required
@@ -121,7 +121,7 @@ def second_step(request: HttpRequest) -> HttpResponse:
 def nothing_to_take(request: HttpRequest) -> HttpResponse:
     """Send whoever is done on, and whoever was too slow back."""
     if request.user.is_authenticated:
-        return redirect(next_url(request))
+        return HttpResponseRedirect(next_url(request))
     if request.session.pop(PENDING, None):
         messages.error(request, _("That took too long, or your password has changed meanwhile. Please log in again."))
     return redirect("accounts:login")

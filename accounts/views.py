@@ -10,7 +10,7 @@ from django.contrib.auth import logout, update_session_auth_hash
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.forms import AuthenticationForm
 from django.contrib.auth.views import LoginView as DjangoLoginView
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import redirect, render
 from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
@@ -183,7 +183,7 @@ def reauthenticate(request: HttpRequest) -> HttpResponse:
             attempt.give_back()
             update_session_auth_hash(request, request.user)  # a new key, and the hash may be of a newer kind now
             prove(request)
-            return redirect(next_url(request))
+            return HttpResponseRedirect(next_url(request))
     return render(request, "accounts/reauthenticate.html", {"form": form, "next": next_url(request)})
 
 
@@ -203,4 +203,4 @@ class LoginView(DjangoLoginView):
         """Let them in, or on to the second step."""
         user = form.get_user()
         assert isinstance(user, User)
-        return redirect(enter(self.request, user, self.get_success_url()))
+        return HttpResponseRedirect(enter(self.request, user, self.get_success_url()))
