@@ -31,6 +31,9 @@ from tasks.subjects import scrub
 BY = "the erasure of the account"
 """Who cancels the tasks about the user, in the words of the administration."""
 
+ERASE, GOODBYE = "accounts.tasks.erase_account", "accounts.tasks.send_account_deleted_email"
+"""The tasks that call this. Two of them may run at once, and must not stop each other."""
+
 LOOK_AGAIN = timedelta(seconds=10)
 """When to look again whether the tasks have stopped that still ran."""
 
@@ -47,11 +50,11 @@ def is_last_superuser(user_id: int) -> bool:
     return set(counted.order_by("pk").select_for_update(no_key=True).values_list("pk", flat=True)) <= {user_id}
 
 
-def erase(user_id: int, task_id: str) -> bool:
+def erase(user_id: int) -> bool:
     """Erase what there is about a user, but for the row of the user; return whether it did.
 
-    Nothing happens unless the grace is over: it may have been taken back, or have begun again. `task_id`: of the task
-    that calls. Raises Snooze while a task about the user still runs.
+    Nothing happens unless the grace is over: it may have been taken back, or have begun again. Raises Snooze while a
+    task about the user still runs.
     """
     if not _close(user_id):
         return False
@@ -59,7 +62,7 @@ def erase(user_id: int, task_id: str) -> bool:
     if user is None:
         return False
     # first, while there are rows that tell which tasks are about the user
-    if scrub("accounts", meant_by(user), BY, but=task_id):
+    if scrub("accounts", meant_by(user), BY, but=(ERASE, GOODBYE)):
         raise Snooze(LOOK_AGAIN)
     _erase_data(user)
     return True
@@ -73,7 +76,7 @@ def empty(user_id: int) -> bool:
     return bool(_closed(user_id).update(**nothing, last_login=None))
 
 
-def finish(user_id: int, task_id: str) -> None:
+def finish(user_id: int) -> None:
     """Delete the row of a user after all else was erased, with what has come since: whoever tried to log in, say."""
     user = _closed(user_id).first()
     if user is None:
@@ -83,7 +86,7 @@ def finish(user_id: int, task_id: str) -> None:
     with transaction.atomic():
         user.delete()
         record(Kind.ACCOUNT_DELETED)  # of nobody: no row of the log says any more whose account it was
-    scrub("accounts", about, BY, but=task_id)
+    scrub("accounts", about, BY, but=(GOODBYE,))
 
 
 def leaving(user_id: int) -> User | None:

@@ -120,10 +120,10 @@ def send_deletion_asked_email(context: TaskContext, user_id: int) -> None:
         emails.deletion_asked(user, context.task_result.id).send()
 
 
-@task(takes_context=True, timeout=3600, retention=ADDRESS_KEPT)
-def erase_account(context: TaskContext, user_id: int) -> None:
+@task(timeout=3600, retention=ADDRESS_KEPT)
+def erase_account(user_id: int) -> None:
     """Erase an account whose grace is over. Runs when it was asked to; then the present state decides."""
-    if not erasure.erase(user_id, context.task_result.id):
+    if not erasure.erase(user_id):
         return
     with transaction.atomic():
         if erasure.empty(user_id):
@@ -142,7 +142,7 @@ def send_account_deleted_email(context: TaskContext, user_id: int) -> None:
         if context.attempt < MAIL["max_attempts"]:
             raise Retry("The mail server does not take the mail.") from None  # its own words may name the address
         logger.warning("task %s: an account is erased whose owner could not be told", context.task_result.id)
-    erasure.finish(user_id, context.task_result.id)
+    erasure.finish(user_id)
 
 
 @task(takes_context=True, **MAIL)

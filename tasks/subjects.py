@@ -40,13 +40,13 @@ def tasks_about(app: str, about: About) -> Iterator[dict[str, Any]]:
         yield {"task": row.pop("pk"), **row}
 
 
-def scrub(app: str, about: About, by: str, but: str = "") -> int:
+def scrub(app: str, about: About, by: str, but: Collection[str] = ()) -> int:
     """Cancel what has not finished, in the name of `by`, and scrub what has; return how many tasks still run.
 
-    Those see `should_stop` and end in a while: call it again then. It may be called any number of times. `but`: the id
-    of a task that is left alone, as the caller's own.
+    Those see `should_stop` and end in a while: call it again then. It may be called any number of times. `but`: dotted
+    paths of functions whose tasks are left alone, as the caller's own: two that run at once must not stop each other.
     """
-    rows = _rows(app, about).exclude(pk=int(but or 0))
+    rows = _rows(app, about).exclude(task_path__in=but)
     unfinished = list(rows.filter(status__in=UNFINISHED).values_list("pk", flat=True))
     for first in range(0, len(unfinished), BATCH):
         Task.objects.filter(pk__in=unfinished[first : first + BATCH]).cancel(by)

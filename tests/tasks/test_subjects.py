@@ -103,11 +103,11 @@ def test_what_waits_is_cancelled_and_scrubbed_and_what_runs_is_told_to_stop():
     assert found() == []
 
 
-def test_the_task_of_the_caller_is_left_alone():
-    mine, other = rows.running("work_for", args=[7]), rows.successful("work_for", args=[7])
-    assert scrub(APP, ABOUT, "the end", but=str(mine.pk)) == 0
+def test_tasks_of_functions_that_are_named_are_left_alone():
+    mine, other = rows.running("work_for", args=[7]), rows.successful("be_refused", args=[1, "alice@example.org"])
+    assert scrub(APP, ABOUT, "the end", but=["tests.work.tasks.work_for"]) == 0
     assert (rows.state(mine)["cancel_requested_at"], rows.state(mine)["args"]) == (None, [7])
-    assert rows.state(other)["args"] == [MARK]
+    assert rows.state(other)["args"] == [MARK, MARK]
 
 
 def test_scrubbing_twice_changes_nothing_more():
