@@ -33,6 +33,7 @@ from tasks.housekeeper import Housekeeper
 from tasks.leases import Failure
 from tasks.models import Task, TaskError
 from tasks.shared import Slots, fork
+from tests.accounts.authenticator import code_now, give_app
 from tests.conftest import PASSWORD
 from tests.tasks import rows
 from tests.work import tasks as work
@@ -69,6 +70,7 @@ RECORDED: dict[str, tuple[int, int]] = {
     "login, wrong password": (7, 7),
     "login, unknown address": (7, 7),
     "login, too often": (1, 1),
+    "second step of a login": (21, 21),
     "password reset, known address": (5, 5),
     "password reset, unknown address": (5, 5),
     "new password by the link": (11, 11),
@@ -341,6 +343,15 @@ def _() -> Any:
 @operation("login, too often")
 def _() -> Any:
     yield from refused_login("alice@example.org", 6)
+
+
+@operation("second step of a login")
+def _() -> Any:
+    user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
+    give_app(user)
+    client.post(reverse("accounts:login"), {"username": user.email, "password": PASSWORD})
+    yield lambda: client.post(reverse("accounts:second_step"), {"code": code_now()})
+    assert client.session["mfa"] == "app"
 
 
 def password_reset(address: str) -> Iterator[Callable[[], object]]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import re
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import time_machine
+from django.db import connection
 from django.test import Client
 
 from accounts import factors, recovery, totp
-from accounts.models import RecoveryCode, SecurityEvent, Session, Totp, User
+from accounts.models import Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
+from accounts.sessions import SessionStore
 from tests.accounts.authenticator import SECRET, code_now, give_app, give_codes
 from tests.accounts.test_login import is_logged_in, login
 from tests.accounts.test_second_step import STEP, changes, events, step
+from tests.conftest import PASSWORD
 from tests.test_pages import faults, text
 
 PAGE = "/accounts/second-factor/"
@@ -233,6 +238,33 @@ def test_the_last_factor_of_somebody_who_needs_one_stays(client, with_app, setti
 def test_what_is_not_there_cannot_be_removed(client, alice):
     login(client)
     assert client.post(REMOVE).status_code == 404
+
+
+def test_of_two_factors_that_are_removed_at_once_one_stays_where_one_is_needed(transactional_db, rf, settings):
+    settings.REQUIRE_MFA_FOR = "all"
+    user = User.objects.create_user("alice@example.org", PASSWORD)
+    barrier = threading.Barrier(2, timeout=30)
+
+    def remove(factor: Totp | Passkey) -> bool:
+        request = rf.post("/")
+        request.user, request.session = user, SessionStore()
+        try:
+            connection.ensure_connection()
+            barrier.wait()
+            factors.remove(request, factor)
+        except factors.LastFactorError:
+            return False
+        finally:
+            connection.close()
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(5):
+            give_app(user)
+            Passkey.objects.filter(user=user).delete()
+            key = Passkey.objects.create(user=user, name="Key", credential_id=f"c{number}", public_key=b"")
+            assert sorted(pool.map(remove, [Totp.objects.get(), key])) == [False, True]
+            assert factors.has_factor(user)
 
 
 # Recovery codes ------------------------------------------------------------------------------------------------------
