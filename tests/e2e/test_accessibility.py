@@ -360,6 +360,17 @@ def look(browser, width: int, scheme: str) -> None:
     until(lambda: browser.execute_script("return matchMedia(arguments[0]).matches", query), what=query)
 
 
+FITS = """
+  const {scrollWidth, clientWidth} = document.documentElement;
+  const isCutOff = (box) => box.left < -1 && box.right > 1;
+  return [
+    ...(scrollWidth > clientWidth ? [`${scrollWidth - clientWidth} px do not fit`] : []),
+    ...[...document.querySelectorAll("body *")].filter((one) => isCutOff(one.getBoundingClientRect()))
+      .map((one) => `cut off at the left: ${one.outerHTML.slice(0, 100)}`),
+  ];
+"""
+
+
 @pytest.mark.browser
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("who", sorted({page.who for page in PAGES}), ids=lambda who: who or "nobody")
@@ -375,11 +386,8 @@ def test_axe_finds_nothing_on_any_page_in_light_and_dark_on_a_desk_and_a_telepho
             for violation in browser.execute_async_script(axe.RUN):
                 if violation["id"] not in NOT_OURS or not page.address.startswith("/admin/"):
                     found[axe.told(violation)].append(where)
-            wider = browser.execute_script(
-                "const {scrollWidth, clientWidth} = document.documentElement;return scrollWidth - clientWidth"
-            )
-            if wider > 0:
-                found[f"{wider} px do not fit"].append(where)
+            for problem in browser.execute_script(FITS):
+                found[problem].append(where)
         for error in browser.errors():
             found[error].append(page.address)
         browser.seen.clear()
