@@ -97,6 +97,16 @@ def finish(request: HttpRequest, step: Waiting, method: str) -> HttpResponse:
     return HttpResponseRedirect(step.next_url)
 
 
+def check_code(request: HttpRequest, step: Waiting, code: str) -> str:
+    """Return which factor the code is of, which it uses up; "" for none. Raises Throttled."""
+    attempt = take(SECOND_FACTOR, request, step.user)
+    method = use_code(step.user, code)
+    record_attempt(request, step.user, method)
+    if method:
+        attempt.give_back()
+    return method
+
+
 @login_not_required
 @never_cache
 @sensitive_post_parameters("code")
@@ -108,11 +118,7 @@ def second_step(request: HttpRequest) -> HttpResponse:
         return nothing_to_take(request)
     form = CodeForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        attempt = take(SECOND_FACTOR, request, step.user)
-        method = use_code(step.user, form.cleaned_data["code"])
-        record_attempt(request, step.user, method)
-        if method:
-            attempt.give_back()
+        if method := check_code(request, step, form.cleaned_data["code"]):
             return finish(request, step, method)
         form.add_error("code", _("This code is wrong, too old or was used before. Try again with the next one."))
     return render(request, "accounts/second_step.html", {"form": form, "next": step.next_url, "owner": step.user})

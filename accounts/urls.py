@@ -1,7 +1,5 @@
 """Addresses under /accounts/."""
 
-from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.views import LogoutView
 from django.urls import path
 
 from accounts import (
@@ -9,8 +7,8 @@ from accounts import (
     email_change,
     export,
     factor_views,
+    json_login,
     passkey_views,
-    second_step,
     security_log,
     session_pages,
     verification,
@@ -40,8 +38,8 @@ urlpatterns = [
     path("export/progress/", export.export_progress, name="export_progress"),
     path("delete/", deletion.delete_account, name="delete"),
     path("keep/", deletion.keep_account, name="keep"),
-    path("login/", views.LoginView.as_view(), name="login"),
-    path("login/second-factor/", second_step.second_step, name="second_step"),
+    path("login/", json_login.login, name="login"),
+    path("login/second-factor/", json_login.second_factor, name="second_step"),
     path("login/second-factor/passkey/", passkey_views.second_step_with_passkey, name="second_step_with_passkey"),
     path("login/second-factor/passkey/options/", passkey_views.second_step_options, name="second_step_options"),
     path("login/passkey/", passkey_views.log_in_with_passkey, name="log_in_with_passkey"),
@@ -58,5 +56,5 @@ urlpatterns = [
     path("second-factor/app/remove/", factor_views.app_remove, name="app_remove"),
     path("second-factor/recovery-codes/", factor_views.recovery_codes, name="recovery_codes"),
     # open: else a logout after the session has ended leads by way of the login to a GET, which is not allowed
-    path("logout/", login_not_required(LogoutView.as_view()), name="logout"),
+    path("logout/", json_login.logout, name="logout"),
 ]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout, update_session_auth_hash
@@ -34,6 +32,7 @@ from accounts.forms import (
     ResendForm,
     SignupForm,
 )
+from accounts.json_bodies import errors, texts_of
 from accounts.models import User
 from accounts.second_step import enter
 from accounts.throttle import REAUTHENTICATION, take
@@ -91,26 +90,16 @@ def _page(request: HttpRequest, form_class: type[Form], template: str, then: str
 
 def _json(request: HttpRequest, form_class: type[Form], detail: str, hint: str) -> HttpResponse:
     if request.method != "POST":
-        return JsonResponse({"errors": {"__all__": [hint]}}, status=405, headers={"Allow": "POST"})
-    try:
-        data = json.loads(request.body)
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
-        return JsonResponse({"errors": {"__all__": [_("The body is not a JSON object.")]}}, status=400)
-    if wrong := {name: [_("Enter a string.")] for name in form_class.base_fields if not _is_text(data.get(name, ""))}:
-        return JsonResponse({"errors": wrong}, status=400)
+        return errors({"__all__": [hint]}, 405, {"Allow": "POST"})
+    data = texts_of(request, form_class.base_fields)
+    if isinstance(data, JsonResponse):
+        return data
     form = form_class(data)
     if not form.is_valid():
-        return JsonResponse({"errors": form.errors}, status=400)
+        return errors(form.errors)
     take(form.policy, request, form.cleaned_data["email"])
     user = form.save(request=request)
     return remember_signup(JsonResponse({"status": "accepted", "detail": detail}, status=202), user)
-
-
-def _is_text(value: object) -> bool:
-    """Return whether it is a string of characters: JSON can also spell half of a surrogate pair."""
-    return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 @login_not_required

@@ -48,7 +48,14 @@ ANONYMOUS_POSTS = {
     "/language/": "sets a cookie",
 }
 # Those that take JSON, which a form of another site cannot send, without a token against forms of other sites.
-WITHOUT_CSRF_TOKEN = {"/accounts/password-reset/", "/accounts/signup/", "/accounts/verify/resend/"}
+WITHOUT_CSRF_TOKEN = {
+    "/accounts/login/",
+    "/accounts/login/second-factor/",
+    "/accounts/logout/",
+    "/accounts/password-reset/",
+    "/accounts/signup/",
+    "/accounts/verify/resend/",
+}
 EXAMPLE = "/examples/visits/<name>/"
 
 
@@ -113,7 +120,11 @@ def rows() -> dict[str, list[dict[str, Any]]]:
     """Return all that the site knows, but for what each request may leave behind."""
     passing = {Session, Throttle, SecurityEvent}
     models = [model for label in ("accounts", "tasks", "admin") for model in apps.get_app_config(label).get_models()]
-    return {model._meta.label: list(model.objects.order_by("pk").values()) for model in models if model not in passing}
+    return {
+        model._meta.label: list(model._default_manager.order_by("pk").values())
+        for model in models
+        if model not in passing
+    }
 
 
 def passkey_of(user: User) -> str:
