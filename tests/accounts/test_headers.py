@@ -99,6 +99,13 @@ def test_our_scripts_use_nothing_that_is_closed():
     assert used <= allowed
 
 
+def test_our_scripts_store_nothing_in_the_browser():
+    scripts = list((Path(__file__).parents[2] / "static").rglob("*.js"))
+    stores = re.compile(r"localStorage|sessionStorage|indexedDB|document\.cookie|caches\.open|postMessage")
+    assert len(scripts) >= 3
+    assert [path.name for path in scripts if stores.search(path.read_text())] == []
+
+
 def test_a_site_with_https_has_hsts_for_a_year_and_cookies_of_its_own(settings, alice):
     settings.SECURE_SSL_REDIRECT = settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = True
     settings.SECURE_HSTS_SECONDS, settings.SECURE_HSTS_INCLUDE_SUBDOMAINS = 31_536_000, True
