@@ -6,6 +6,8 @@ themselves are in `accounts.totp`, `accounts.recovery` and `accounts.passkeys`.
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
@@ -132,6 +134,22 @@ def remove_all(user: User, request: HttpRequest | None = None) -> bool:
         if user.is_active:
             send_second_factor_changed_email.enqueue(user.pk, "all-removed")
     return True
+
+
+def take_away(user_id: int, request: HttpRequest | None = None, since: datetime | None = None) -> None:
+    """Remove the factors and recovery codes that were made since then, or all; sessions stay.
+
+    For whoever gets an account by a mail to its address: somebody else may have made them. A passkey lets in without
+    the password, so a new password is not enough. To be called in the transaction of what gives them the account.
+    """
+    apps, made = ({}, {}) if since is None else ({"confirmed_at__gte": since}, {"created_at__gte": since})
+    removed = [
+        Totp.objects.filter(user=user_id, **apps).delete()[0],  # its row stays where another app takes its place
+        Passkey.objects.filter(user=user_id, **made).delete()[0],
+        RecoveryCode.objects.filter(user=user_id, **made).delete()[0],
+    ]
+    if any(removed):
+        record(Kind.FACTOR_REMOVED, request, user_id, apps=removed[0], passkeys=removed[1], by="owner of the address")
 
 
 def in_words(user: User) -> str:

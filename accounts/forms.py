@@ -17,6 +17,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
 from accounts.events import Kind, Outcome, record
+from accounts.factors import take_away
 from accounts.models import LowercaseEmailField, User
 from accounts.sessions import end_sessions
 from accounts.tasks import (
@@ -200,12 +201,16 @@ class NewPasswordForm(forms.Form):
     def save(self, request: HttpRequest | None = None) -> bool:
         """Store the password and the task that tells the user, both or neither; False if another was faster.
 
-        It is hashed first, as at a signup. The user's sessions end with it.
+        It is hashed first, as at a signup. The user's sessions end with it. Where it is the first proof of the address,
+        somebody else may have signed up with it: their second factors go too.
         """
         password_hash = make_password(self.cleaned_data["password"])
+        is_first_proof = self.proves_email and self.user.email_verified_at is None
         with transaction.atomic():
             is_changed = self.user.replace_password(password_hash, proves_email=self.proves_email)
             if is_changed:
+                if is_first_proof and not (self.user.is_staff or self.user.is_superuser):  # whom no stranger signs up
+                    take_away(self.user.pk, request)
                 end_sessions(self.user.pk, except_key=self.session_kept(request))
                 record(self.kind, request, self.user)
                 send_password_changed_email.enqueue(self.user.pk)

@@ -13,12 +13,14 @@ import time_machine
 from django.db import OperationalError, connection, transaction
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts import tokens
 from accounts.forms import NewPasswordForm
-from accounts.models import User
+from accounts.models import Passkey, RecoveryCode, SecurityEvent, Totp, User
 from tasks.models import Task
 from tasks.testing import run_enqueued
+from tests.accounts.authenticator import give_app, give_codes
 from tests.accounts.hashers import WatchedHasher
 from tests.conftest import PASSWORD
 
@@ -182,6 +184,26 @@ def test_a_reset_changes_the_password_and_tells_the_user_and_logs_nobody_in(clie
 def test_a_reset_verifies_the_address(client, newcomer):
     client.post(path(newcomer), {"password": NEW})
     assert User.objects.get().email_verified_at is not None
+
+
+@pytest.mark.parametrize(
+    ("state", "is_left"),
+    [({}, False), ({"email_verified_at": timezone.now()}, True), ({"is_staff": True}, True)],
+)
+def test_who_signed_up_with_the_address_of_another_leaves_no_second_factor_behind(
+    client, newcomer, operator, state, is_left
+):
+    for user in (newcomer, operator):
+        give_app(user)
+        give_codes(user)
+        Passkey.objects.create(user=user, name="Key", credential_id=user.email, public_key=b"k")
+    User.objects.filter(pk=newcomer.pk).update(**state)
+    client.post(path(User.objects.get(pk=newcomer.pk)), {"password": NEW})
+    left = [Totp.objects.count(), Passkey.objects.count(), RecoveryCode.objects.count()]
+    assert left == ([2, 2, 20] if is_left else [1, 1, 10])
+    events = SecurityEvent.objects.filter(kind="factor-removed").values_list("user", "details")
+    details = {"apps": 1, "passkeys": 1, "by": "owner of the address"}
+    assert list(events) == ([] if is_left else [(newcomer.pk, details)])
 
 
 def test_a_reset_ends_all_sessions_of_the_user_and_no_other(alice, operator_client):
