@@ -19,9 +19,10 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.email_change import Result, confirm, undo
-from accounts.models import EmailChange, SecurityEvent, Session, User
+from accounts.models import EmailChange, Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
 from tasks.models import Task
 from tasks.testing import run_enqueued
+from tests.accounts.authenticator import give_app, give_codes
 from tests.accounts.conftest import html_of, logged_in
 from tests.conftest import PASSWORD
 
@@ -392,6 +393,25 @@ def test_undoing_restores_the_address_ends_all_sessions_and_leads_to_a_new_passw
     logged.post("/accounts/login/", {"username": OLD, "password": "a new lamp by the lake"})
     assert logged.get("/accounts/").status_code == 200
     assert events("email-change-undone") == [("succeeded", alice.pk)]
+
+
+@pytest.mark.parametrize(
+    ("age", "is_left"), [(timedelta(), False), (timedelta(days=6, hours=23), False), (timedelta(days=8), True)]
+)
+def test_undoing_removes_the_second_factors_that_may_be_the_thiefs_and_no_older_ones(alice, operator, age, is_left):
+    for user in (alice, operator):
+        give_app(user)
+        give_codes(user)
+        Passkey.objects.create(user=user, name="Key", credential_id=user.email, public_key=b"k")
+    made = timezone.now() - age
+    Totp.objects.update(created_at=made - timedelta(days=99), confirmed_at=made)  # in place of an older app
+    for model in (Passkey, RecoveryCode):
+        model.objects.update(created_at=made)
+    assert undo(confirmed(alice)) is Result.DONE
+    left = [model.objects.filter(user=alice).count() for model in (Totp, Passkey, RecoveryCode)]
+    assert left == ([1, 1, 10] if is_left else [0, 0, 0])
+    assert [model.objects.filter(user=operator).count() for model in (Totp, Passkey, RecoveryCode)] == [1, 1, 10]
+    assert events("factor-removed") == ([] if is_left else [("succeeded", alice.pk)])
 
 
 def test_a_change_is_undone_once_and_for_seven_days(alice, change, undo_link):
