@@ -26,7 +26,7 @@ from accounts.events import Kind, Outcome, record
 from accounts.models import User
 from accounts.personal_data import meant_by, registered
 from tasks.exceptions import Snooze
-from tasks.subjects import scrub
+from tasks.subjects import scrub, scrub_name
 
 BY = "the erasure of the account"
 """Who cancels the tasks about the user, in the words of the administration."""
@@ -64,6 +64,7 @@ def erase(user_id: int) -> bool:
     # first, while there are rows that tell which tasks are about the user
     if scrub("accounts", meant_by(user), BY, but=(ERASE, GOODBYE)):
         raise Snooze(LOOK_AGAIN)
+    scrub_name(str(user))
     _erase_data(user)
     return True
 

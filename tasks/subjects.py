@@ -13,6 +13,7 @@ what the engine counts: the function, the status, the times, the attempts, the k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from django.db.models import Q, QuerySet
 from django.db.models.functions import Coalesce, Now
 
 from tasks.functions import registry
-from tasks.models import FINISHED, UNFINISHED, Task, TaskError
+from tasks.models import FINISHED, UNFINISHED, Queue, Schedule, Task, TaskError, Tick
 
 MARK = "[scrubbed]"
 """What stands for each argument, and for what an error said."""
@@ -61,6 +62,26 @@ def scrub(app: str, about: About, by: str, but: Collection[str] = ()) -> int:
             for pk, args, kwargs in found:
                 _scrub(pk, [MARK] * len(args), dict.fromkeys(kwargs, MARK))
     return rows.filter(status__in=UNFINISHED).count()
+
+
+def scrub_name(name: str) -> None:
+    """Take the name of an operator, as the administration shows it, out of what they did with tasks and schedules.
+
+    It may be called any number of times.
+    """
+    by = {Task: "cancel_requested_by", Queue: "paused_by", Schedule: "paused_by", Tick: "requested_by"}
+    for model, column in by.items():
+        rows = model._default_manager.filter(**{column: name})
+        while keys := list(rows.values_list("pk", flat=True)[:BATCH]):  # no search in a transaction, as above
+            rows.filter(pk__in=keys).update(**{column: MARK})
+    said = TaskError.objects.filter(kind=TaskError.Kind.CANCELLED, message__contains=name)
+    whole = re.compile(rf"(?<![\w.+-]){re.escape(name)}(?![\w-]|\.\w)")  # not the end of a longer address
+    last = 0
+    while found := list(said.filter(pk__gt=last).order_by("pk").values_list("pk", "message")[:BATCH]):
+        last = found[-1][0]
+        with transaction.atomic():
+            for pk, message in found:
+                TaskError.objects.filter(pk=pk, message=message).update(message=whole.sub(MARK, message))
 
 
 def _scrub(pk: int, args: list[str], kwargs: dict[str, str]) -> None:

@@ -436,6 +436,17 @@ def test_what_happens_to_the_account_until_it_is_gone_is_forgotten_too(alice, se
     assert set(SecurityEvent.objects.values_list("user", "address", "user_agent")) == {(None, None, "")}
 
 
+def test_what_an_operator_did_with_tasks_names_them_no_longer(alice):
+    task = rows.ready("send_password_changed_email", args=[0])
+    Task.objects.filter(pk=task.pk).cancel(by=str(alice))
+    assert ADDRESS in TaskError.objects.get().message
+    ask(alice)
+    make_due(alice)
+    run_enqueued()
+    assert User.objects.count() == 0
+    assert ADDRESS not in everything()
+
+
 def test_another_app_erases_what_it_keeps(alice):
     erased: list[int] = []
     personal_data("orders", "orders", lambda user: [], lambda user: erased.append(user.pk))

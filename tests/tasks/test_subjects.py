@@ -9,8 +9,8 @@ from django.db import connection
 from django.utils import timezone
 
 from tasks.audit import audit
-from tasks.models import Task, TaskError
-from tasks.subjects import BATCH, MARK, scrub, tasks_about
+from tasks.models import Queue, Schedule, Task, TaskError, Tick
+from tasks.subjects import BATCH, MARK, scrub, scrub_name, tasks_about
 from tasks.testing import run_enqueued
 from tests.tasks import rows
 from tests.work import tasks as work
@@ -123,6 +123,31 @@ def test_many_tasks_are_scrubbed_in_batches():
     scrub(APP, ABOUT, "the end")
     assert Task.objects.exclude(args=[MARK]).count() == 0
     assert audit()["ok"]
+
+
+def test_the_name_of_an_operator_is_taken_out_of_what_they_did():
+    names = ["ann@example.org", "joann@example.org", "ann@example.org.au"]
+    for name in names:
+        task = rows.ready("work_for")
+        Task.objects.filter(pk=task.pk).cancel(by=name)
+        rows.error(task, 1, "cancelled", message=f"Cancelled by {name}. It ended so: no luck")
+        Queue.objects.create(name=name, paused_by=name)
+        schedule = Schedule.objects.create(name=name, task_path="x", timing="@daily", paused_by=name)
+        Tick.objects.create(schedule=schedule, due_at=timezone.now(), outcome="coalesced", requested_by=name)
+    for _again in range(2):
+        scrub_name("ann@example.org")
+        for values in (
+            Task.objects.values_list("cancel_requested_by", flat=True),
+            Queue.objects.values_list("paused_by", flat=True),
+            Schedule.objects.values_list("paused_by", flat=True),
+            Tick.objects.values_list("requested_by", flat=True),
+        ):
+            assert sorted(values) == sorted([MARK, *names[1:]])
+        assert list(TaskError.objects.order_by("pk").values_list("message", flat=True)) == [
+            text
+            for name in [MARK, *names[1:]]
+            for text in (f"Cancelled by {name} before it ran.", f"Cancelled by {name}. It ended so: no luck")
+        ]
 
 
 def test_a_task_that_an_operator_retries_meanwhile_keeps_its_arguments():
