@@ -386,13 +386,12 @@ def test_a_mail_that_nobody_takes_delays_the_end_and_does_not_prevent_it(alice, 
     Task.objects.filter(task_path="accounts.tasks.send_deletion_asked_email").delete()
     run_enqueued()
     goodbye = Task.objects.filter(task_path="accounts.tasks.send_account_deleted_email")
-    for attempt in range(1, tasks.MAIL["max_attempts"]):
+    while goodbye.get().status == "READY":
         left = User.objects.get()
-        assert (goodbye.get().attempts, left.email, left.display_name) == (attempt, ADDRESS, "")
-        assert not left.has_usable_password()
+        assert (left.email, left.display_name, left.has_usable_password()) == (ADDRESS, "", False)
         goodbye.update(run_after=LONG_AGO)
         run_enqueued()
-    assert goodbye.get().status == "SUCCESSFUL"
+    assert (goodbye.get().status, goodbye.get().attempts) == ("SUCCESSFUL", tasks.MAIL["max_attempts"])
     assert User.objects.count() == 0
     assert ADDRESS not in caplog.text
 
@@ -409,7 +408,9 @@ def test_what_the_refusals_said_is_scrubbed_too(alice, settings):
         tasks.send_export_ready_email.enqueue(copy.pk),
     ]
     run_enqueued()
-    assert [ADDRESS in error.message for error in TaskError.objects.all()] == [True] * len(enqueued)
+    errors = TaskError.objects.all()
+    assert all(ADDRESS in error.message for error in errors)
+    assert {str(error.task_id) for error in errors} == {result.id for result in enqueued}
     ask(alice)
     make_due(alice)
     Task.objects.filter(task_path="accounts.tasks.send_deletion_asked_email").delete()
