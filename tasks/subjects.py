@@ -65,23 +65,25 @@ def scrub(app: str, about: About, by: str, but: Collection[str] = ()) -> int:
 
 
 def scrub_name(name: str) -> None:
-    """Take the name of an operator, as the administration shows it, out of what they did with tasks and schedules.
+    """Take an address, which is also the name of an operator, out of what somebody did and of what errors say.
 
-    It may be called any number of times.
+    An error of a task that is about somebody else may name it: a mail server's, say. It may be called any number of
+    times.
     """
     by = {Task: "cancel_requested_by", Queue: "paused_by", Schedule: "paused_by", Tick: "requested_by"}
     for model, column in by.items():
         rows = model._default_manager.filter(**{column: name})
         while keys := list(rows.values_list("pk", flat=True)[:BATCH]):  # no search in a transaction, as above
             rows.filter(pk__in=keys).update(**{column: MARK})
-    said = TaskError.objects.filter(kind=TaskError.Kind.CANCELLED, message__contains=name)
+    said = TaskError.objects.filter(Q(message__contains=name) | Q(traceback__contains=name)).order_by("pk")
     whole = re.compile(rf"(?<![\w.+-]){re.escape(name)}(?![\w-]|\.\w)")  # not the end of a longer address
     last = 0
-    while found := list(said.filter(pk__gt=last).order_by("pk").values_list("pk", "message")[:BATCH]):
+    while found := list(said.filter(pk__gt=last).values_list("pk", "message", "traceback")[:BATCH]):
         last = found[-1][0]
         with transaction.atomic():
-            for pk, message in found:
-                TaskError.objects.filter(pk=pk, message=message).update(message=whole.sub(MARK, message))
+            for pk, message, traceback in found:
+                scrubbed = {"message": whole.sub(MARK, message), "traceback": whole.sub(MARK, traceback)}
+                TaskError.objects.filter(pk=pk).update(**scrubbed)
 
 
 def _scrub(pk: int, args: list[str], kwargs: dict[str, str]) -> None:

@@ -448,6 +448,25 @@ def test_what_an_operator_did_with_tasks_names_them_no_longer(alice):
     assert ADDRESS not in everything()
 
 
+def test_what_a_refusal_said_in_a_task_of_somebody_else_is_scrubbed_too(alice, operator, settings):
+    settings.EMAIL_BACKEND = "tests.accounts.test_deletion.Refusing"
+    change = EmailChange.objects.create(user=operator, old_email=operator.email, new_email=ADDRESS)
+    tasks.send_email_change_link.enqueue(change.pk)
+    run_enqueued()
+    change.delete()
+    settings.EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+    [error, *_more] = TaskError.objects.all()
+    assert ADDRESS in error.message
+    assert ADDRESS in error.traceback
+    ask(alice)
+    make_due(alice)
+    run_enqueued()
+    assert list(User.objects.all()) == [operator]
+    assert ADDRESS not in everything()
+    error.refresh_from_db()
+    assert "550" in error.message
+
+
 def test_another_app_erases_what_it_keeps(alice):
     erased: list[int] = []
     personal_data("orders", "orders", lambda user: [], lambda user: erased.append(user.pk))
