@@ -44,7 +44,7 @@ def ask(user: User, request: HttpRequest) -> datetime | None:
     return after
 
 
-def take_back(user: User, request: HttpRequest) -> bool:
+def take_back(user: User, request: HttpRequest | None) -> bool:
     """Keep the account; False if nobody asked for its deletion, or the erasure has begun."""
     with transaction.atomic():
         is_kept = User.objects.filter(pk=user.pk, is_active=True).exclude(delete_after=None).update(delete_after=None)

@@ -3,9 +3,9 @@
 Whoever asks has typed the password, and never learns whether the new address has an account: the worker knows whom to
 mail. The link to the new address works where the user is logged in. The link to the old one works for UNDO_LIFETIME
 after the change, for whoever reads the mails of that address: it takes the account back from somebody who knew the
-password, so it also ends all sessions, leaves no password that anybody knows, undoes every later change, and removes
-the second factors that were added since UNDO_LIFETIME before the change was asked for. Older ones stay: they keep an
-account from whoever has an address that its user has left behind.
+password, so it also ends all sessions, leaves no password that anybody knows, undoes every later change, takes a
+deletion back, and removes the second factors that were added since UNDO_LIFETIME before the change was asked for. Older
+ones stay: they keep an account from whoever has an address that its user has left behind.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods
 
 from accounts import browsers, tokens
+from accounts.deletion import take_back
 from accounts.door import sensitive
 from accounts.events import Kind, Outcome, record
 from accounts.factors import take_away
@@ -140,6 +141,7 @@ def undo(change: EmailChange, request: HttpRequest | None = None) -> Result:
                 return Result.GONE
             end_sessions(change.user_id)
             browsers.forget(change.user)
+            take_back(change.user, request)  # the mail about a deletion has gone to the address of the thief
             take_away(change.user_id, request, since=change.requested_at - UNDO_LIFETIME)  # a passkey is a way in too
             record(Kind.EMAIL_CHANGE_UNDONE, request, change.user_id, change=change.pk)
             send_password_reset_email.enqueue(change.old_email)

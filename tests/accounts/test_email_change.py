@@ -414,6 +414,16 @@ def test_undoing_removes_the_second_factors_that_may_be_the_thiefs_and_no_older_
     assert events("factor-removed") == ([] if is_left else [("succeeded", alice.pk)])
 
 
+def test_undoing_takes_a_deletion_back(alice, undo_link):
+    alice.refresh_from_db()
+    thief = logged_in(alice)
+    assert thief.post("/accounts/delete/").status_code == 302
+    assert User.objects.get().delete_after is not None
+    assert Client().post(undo_link).status_code == 200
+    assert User.objects.get().delete_after is None
+    assert events("deletion-cancelled") == [("succeeded", alice.pk)]
+
+
 def test_a_change_is_undone_once_and_for_seven_days(alice, change, undo_link):
     EmailChange.objects.update(confirmed_at=Now() - timedelta(days=7, seconds=1))
     for response in (Client().get(undo_link), Client().post(undo_link)):
