@@ -101,18 +101,23 @@ class EmailChangeForm(forms.Form):
 
 
 def confirm(change: EmailChange, request: HttpRequest | None = None) -> Result:
-    """Give the user the new address, and the old one its link. Two at once: one is told DONE."""
+    """Give the user the new address, and the old one its link. Two at once: one is told DONE.
+
+    An old address that was never verified gets no link: it may be a mistyped one, of somebody else.
+    """
     try:
         with transaction.atomic():
             waiting = EmailChange.objects.filter(pk=change.pk, confirmed_at=None, undone_at=None)
             user = User.objects.filter(pk=change.user_id, email=change.old_email, is_active=True)
+            is_proven = user.filter(email_verified_at__isnull=False).exists()
             if not waiting.update(confirmed_at=Now()) or not user.update(
                 email=change.new_email, email_verified_at=Now()
             ):
                 transaction.set_rollback(True)
                 return Result.GONE
             record(Kind.EMAIL_CHANGED, request, change.user_id, change=change.pk)
-            send_email_changed_email.enqueue(change.pk)
+            if is_proven:
+                send_email_changed_email.enqueue(change.pk)
     except IntegrityError:
         record(Kind.EMAIL_CHANGED, request, change.user_id, Outcome.FAILED, change=change.pk)
         return Result.TAKEN

@@ -225,6 +225,15 @@ def test_a_confirmation_verifies_the_address_and_kills_the_links_of_the_old_one(
         assert Client().get(path(dead)).status_code == 404
 
 
+def test_an_old_address_that_was_never_verified_gets_no_power_over_the_account(alices, newcomer, link, enqueued):
+    alices.post(link)
+    assert address_of(newcomer) == NEW
+    assert enqueued() == []
+    newcomer.refresh_from_db()
+    confirm(change_of(newcomer, "alice@third.example.org"))
+    assert [name for name, _args in enqueued()] == ["send_email_changed_email"]
+
+
 def test_the_link_asks_for_a_login_and_comes_back(alice, link, client):
     response = client.post(link)
     assert response.status_code == 302
@@ -326,7 +335,7 @@ def at_once(*calls) -> list[Result]:
 
 
 def test_of_two_confirmations_at_once_one_is_done(transactional_db):
-    user = User.objects.create_user(OLD, PASSWORD)
+    user = User.objects.create_user(OLD, PASSWORD, email_verified_at=Now())
     for number in range(10):
         change = change_of(user, f"{number}@example.org")
         results = at_once(partial(confirm, change), partial(confirm, change))
