@@ -103,7 +103,8 @@ class EmailChangeForm(forms.Form):
 def confirm(change: EmailChange, request: HttpRequest | None = None) -> Result:
     """Give the user the new address, and the old one its link. Two at once: one is told DONE.
 
-    An old address that was never verified gets no link: it may be a mistyped one, of somebody else.
+    An old address that was never verified gets no link: it may be a mistyped one, of somebody else. Nor does one from
+    which the user has come back.
     """
     try:
         with transaction.atomic():
@@ -116,12 +117,24 @@ def confirm(change: EmailChange, request: HttpRequest | None = None) -> Result:
                 transaction.set_rollback(True)
                 return Result.GONE
             record(Kind.EMAIL_CHANGED, request, change.user_id, change=change.pk)
-            if is_proven:
+            if is_proven and not _is_way_back(change):
                 send_email_changed_email.enqueue(change.pk)
     except IntegrityError:
         record(Kind.EMAIL_CHANGED, request, change.user_id, Outcome.FAILED, change=change.pk)
         return Result.TAKEN
     return Result.DONE
+
+
+def _is_way_back(change: EmailChange) -> bool:
+    """Return whether it leads to where another has led away from, that could still be undone; then none of them can be.
+
+    Whoever takes an account back by changing its address once more would else give the thief's address a link.
+    """
+    own = EmailChange.objects.undoable().filter(user=change.user_id)
+    away = own.filter(old_email=change.new_email).order_by("confirmed_at").first()
+    if away is None:
+        return False
+    return bool(own.filter(Q(pk=away.pk) | Q(confirmed_at__gt=away.confirmed_at)).update(undone_at=Now()))
 
 
 def undo(change: EmailChange, request: HttpRequest | None = None) -> Result:

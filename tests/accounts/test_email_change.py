@@ -462,6 +462,26 @@ def test_undoing_undoes_whatever_came_after_it_too(alice, change, undo_link):
     assert address_of(alice) == OLD
 
 
+def test_changing_the_address_back_leaves_the_thief_no_link_either(alice, change, enqueued):
+    second = confirmed(alice, "thief@example.org")
+    Task.objects.all().delete()
+    back = confirmed(alice, OLD)
+    assert enqueued() == []
+    assert [undo(each) for each in (second, back, change)] == [Result.GONE] * 3
+    assert address_of(alice) == OLD
+    again = confirmed(alice, NEW)
+    assert [name for name, _args in enqueued()] == ["send_email_changed_email"]
+    assert undo(again) is Result.DONE
+    assert address_of(alice) == OLD
+
+
+def test_an_address_that_was_left_long_ago_is_like_any_other(alice, change):
+    EmailChange.objects.update(confirmed_at=Now() - timedelta(days=7, seconds=1))
+    back = confirmed(alice, OLD)
+    assert undo(back) is Result.DONE
+    assert address_of(alice) == NEW
+
+
 def test_a_change_before_it_may_still_be_undone(alice, change):
     second = confirmed(alice, "alice@third.example.org")
     assert undo(second) is Result.DONE
