@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Exists, OuterRef, Q
 from django.http import HttpRequest
@@ -59,8 +60,12 @@ def use_code(user: User, code: str) -> str:
 
 
 def add_app(request: HttpRequest, user: User, secret: str, step: int) -> list[str]:
-    """Let an app be a second factor of the user who sends the request. Return recovery codes if there are new ones."""
+    """Let an app be a second factor of the user who sends the request. Return recovery codes if there are new ones.
+
+    Raises PermissionDenied if the password has changed since the request began.
+    """
     with transaction.atomic():
+        _lock(user)
         is_first = not has_factor(user)
         is_replaced = totp.store(user, secret, step)
         return added(request, user, APP, "app-replaced" if is_replaced else "app-added", is_first, is_replaced)
@@ -69,9 +74,16 @@ def add_app(request: HttpRequest, user: User, secret: str, step: int) -> list[st
 def add_passkey(request: HttpRequest, user: User, passkey: Passkey) -> list[str]:
     """Store a passkey of the user who sends the request, as `add_app` does. Raises IntegrityError if it is there."""
     with transaction.atomic():
+        _lock(user)
         is_first = not has_factor(user)
         passkey.save(force_insert=True)
         return added(request, user, PASSKEY, "passkey-added", is_first)
+
+
+def _lock(user: User) -> None:
+    """Let nobody take the account back meanwhile: `take_away` would not see what is not committed yet."""
+    if not User.objects.select_for_update().filter(pk=user.pk, password=user.password).first():
+        raise PermissionDenied
 
 
 def added(

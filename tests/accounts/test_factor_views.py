@@ -9,13 +9,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import time_machine
+from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.test import Client
 
 from accounts import factors, recovery, totp
+from accounts.forms import NewPasswordForm
 from accounts.models import Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
 from accounts.sessions import SessionStore
 from tests.accounts.authenticator import SECRET, code_now, give_app, give_codes
+from tests.accounts.conftest import just_before_a_commit
 from tests.accounts.test_login import is_logged_in, login
 from tests.accounts.test_second_step import STEP, changes, events, step
 from tests.conftest import PASSWORD
@@ -287,6 +290,42 @@ def test_without_a_factor_there_are_no_codes(client, alice):
     for response in (client.get(CODES), client.post(CODES)):
         assert response["Location"] == PAGE
     assert not RecoveryCode.objects.exists()
+
+
+def adding(user: User, rf, method: str):
+    """Return a function that adds a factor for a request that has begun now, and tells whether it did."""
+    user = User.objects.get(pk=user.pk)
+    request = rf.post(APP)
+    request.user, request.session = user, SessionStore()
+    passkey = Passkey(user=user, name="Key", credential_id="k", public_key=b"k")
+
+    def add() -> bool:
+        try:
+            if method == "app":
+                factors.add_app(request, user, totp.new_secret(), 0)
+            else:
+                factors.add_passkey(request, user, passkey)
+        except PermissionDenied:
+            return False
+        return True
+
+    return add
+
+
+@pytest.mark.parametrize("method", ["app", "passkey"])
+@pytest.mark.parametrize("is_before", [True, False])
+def test_a_factor_that_is_added_while_the_owner_takes_the_account_is_not_there_afterwards(
+    transactional_db, rf, method, is_before
+):
+    user = User.objects.create_user("alice@example.org", PASSWORD)
+    add = adding(user, rf, method)
+    form = NewPasswordForm(user, {"password": "a new lamp by the lake"})
+    assert form.is_valid()
+    if is_before:
+        assert just_before_a_commit(add, form.save) == (True, True)
+    else:
+        assert just_before_a_commit(form.save, add) == (True, False)
+    assert [model.objects.count() for model in (Totp, Passkey, RecoveryCode)] == [0, 0, 0]
 
 
 # All of it -----------------------------------------------------------------------------------------------------------
