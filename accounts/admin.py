@@ -34,9 +34,14 @@ class UserCreationForm(BaseUserCreationForm[User]):
 admin.site.register(SecurityEvent, SecurityEventAdmin)
 
 
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin[User]):
-    """Django's, without a username."""
+    """Django's, without a username. Whoever may change users gets no further by it: rights are given by a superuser,
+    who alone changes and deletes those who have them.
+    """
 
     add_form = UserCreationForm
     list_display = ("email", "display_name", "email_verified_at", "is_active", "is_staff", "created_at")
@@ -47,7 +52,7 @@ class UserAdmin(DjangoUserAdmin[User]):
     actions = ("remove_second_factors",)
     fieldsets = (
         (None, {"fields": ("email", "password", "second_factors", "display_name", "language")}),
-        (_("Rights"), {"fields": ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")}),
+        (_("Rights"), {"fields": ("is_active", *RIGHTS)}),
         (_("Times"), {"fields": ("created_at", "email_verified_at", "last_login")}),
     )
     add_fieldsets = (
@@ -57,6 +62,18 @@ class UserAdmin(DjangoUserAdmin[User]):
     def get_urls(self) -> list[URLPattern]:
         """Add the previews of mails."""
         return MailPreviews(self.admin_site).get_urls() + super().get_urls()
+
+    def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
+        """Return what this operator can only read."""
+        return self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, *RIGHTS)
+
+    def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Return whether the operator may change users, or this one: the password and the address lead to the rights."""
+        return super().has_change_permission(request, obj) and _is_in_reach(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
+        """Return the same for a deletion."""
+        return super().has_delete_permission(request, obj) and _is_in_reach(request, obj)
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Take a changed address for unverified."""
@@ -118,3 +135,7 @@ class UserAdmin(DjangoUserAdmin[User]):
             text = ngettext("Removed for %(count)s user.", "Removed for %(count)s users.", count) % {"count": count}
             self.message_user(request, text, messages.SUCCESS if count else messages.WARNING)
         return None
+
+
+def _is_in_reach(request: HttpRequest, user: User | None) -> bool:
+    return request.user.is_superuser or user is None or not (user.is_staff or user.is_superuser)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 from django.contrib.admin.models import LogEntry
+from django.contrib.auth.models import Permission
+from django.test import Client
 
 from accounts.models import User
+from tests.accounts.conftest import browser_of
 from tests.conftest import PASSWORD
 
 LIST = "/admin/accounts/user/"
@@ -146,3 +149,60 @@ def test_staff_without_the_permission_is_told_so(client, alice):
     response = client.get(LIST)
     assert response.status_code == 403
     assert "alice@example.org" not in response.content.decode()
+
+
+# Staff who may look after users, and no more -------------------------------------------------------------------------
+
+USERS = ("view_user", "add_user", "change_user", "delete_user")
+RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
+
+
+@pytest.fixture
+def clerk(db) -> Client:
+    """The browser of somebody who may do everything with users, and is no superuser."""
+    user = User.objects.create_user("clerk@example.org", PASSWORD, is_staff=True)
+    user.user_permissions.set(Permission.objects.filter(codename__in=USERS))
+    return browser_of(user)
+
+
+def test_staff_changes_users_but_gives_nobody_rights(clerk, alice):
+    page = text(clerk.get(f"{LIST}{alice.pk}/change/"))
+    assert 'name="is_active"' in page
+    assert [name for name in RIGHTS if f'name="{name}"' in page] == []
+    permission = Permission.objects.get(codename="view_user").pk
+    data = {"email": alice.email, "display_name": "Alice Two", "language": "en", "is_active": "on"}
+    data |= {"is_staff": "on", "is_superuser": "on", "user_permissions": [permission]}
+    assert clerk.post(f"{LIST}{alice.pk}/change/", data).status_code == 302
+    alice.refresh_from_db()
+    assert (alice.display_name, alice.is_staff, alice.is_superuser) == ("Alice Two", False, False)
+    assert not alice.user_permissions.exists()
+
+
+@pytest.mark.parametrize(
+    "rights", [{"is_staff": True}, {"is_superuser": True}, None], ids=["staff", "superuser", "own"]
+)
+def test_staff_neither_changes_nor_deletes_anybody_with_rights(clerk, alice, rights):
+    user = alice
+    if rights is None:
+        user = User.objects.get(email="clerk@example.org")
+    else:
+        User.objects.filter(pk=user.pk).update(**rights)
+    before = User.objects.filter(pk=user.pk).values().get()
+    new = {"password1": "another lamp by the sea", "password2": "another lamp by the sea", "usable_password": "true"}
+    data = {"email": "mine@example.org", "display_name": "Mine", "language": "en", "is_active": "on"}
+    assert clerk.post(f"{LIST}{user.pk}/password/", new).status_code == 403
+    assert clerk.post(f"{LIST}{user.pk}/change/", data).status_code == 403
+    assert clerk.post(f"{LIST}{user.pk}/delete/", {"post": "yes"}).status_code == 403
+    chosen = {"action": "delete_selected", "_selected_action": [user.pk], "post": "yes"}
+    assert clerk.post(LIST, chosen).status_code in (200, 403)
+    assert User.objects.filter(pk=user.pk).values().get() == before
+    page = text(clerk.get(f"{LIST}{user.pk}/change/"))
+    assert user.email in page
+    assert user.password not in page
+
+
+def test_staff_deletes_and_sets_the_password_of_everybody_else(clerk, alice):
+    new = {"password1": "another lamp by the sea", "password2": "another lamp by the sea", "usable_password": "true"}
+    assert clerk.post(f"{LIST}{alice.pk}/password/", new).status_code == 302
+    assert clerk.post(f"{LIST}{alice.pk}/delete/", {"post": "yes"}).status_code == 302
+    assert not User.objects.filter(pk=alice.pk).exists()
