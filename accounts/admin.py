@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.contrib.auth.views import redirect_to_login
@@ -68,7 +69,7 @@ class UserAdmin(DjangoUserAdmin[User]):
         return self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, *RIGHTS)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Return whether the operator may change users, or this one: the password and the address lead to the rights."""
+        """Return whether the operator may change users, or this one, whose password and address may lead to rights."""
         return super().has_change_permission(request, obj) and _is_in_reach(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
@@ -90,8 +91,9 @@ class UserAdmin(DjangoUserAdmin[User]):
         response = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:  # it was set; hashing takes no lock
             with transaction.atomic():
-                end_sessions(int(id), except_key=request.session.session_key)
-                record(Kind.CHANGED_BY_ADMINISTRATOR, request, int(id), fields=["password"])
+                pk = int(unquote(id))  # as Django has read it
+                end_sessions(pk, except_key=request.session.session_key)
+                record(Kind.CHANGED_BY_ADMINISTRATOR, request, pk, fields=["password"])
         return response
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:

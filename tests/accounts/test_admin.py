@@ -7,7 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from accounts.models import User
+from accounts.models import SecurityEvent, Session, User
 from tests.accounts.conftest import browser_of
 from tests.conftest import PASSWORD
 
@@ -119,6 +119,18 @@ def test_a_password_can_be_set(operator_client, client, alice):
     assert "_auth_user_id" not in client.session
     client.post("/accounts/login/", {"username": alice.email, "password": new})
     assert client.session["_auth_user_id"] == str(alice.pk)
+
+
+@pytest.mark.parametrize("spelling", ["{}", "_2B{}", "0_5F{}"])  # as the administration quotes "+" and "_"
+def test_a_password_that_was_set_is_an_event_however_the_id_was_spelt(operator_client, alice, spelling):
+    page = f"{LIST}{spelling.format(alice.pk)}/password/"
+    data = {"password1": "another lamp by the sea", "password2": "another lamp by the sea", "usable_password": "true"}
+    browser = browser_of(alice)
+    assert operator_client.post(page, data).status_code == 302
+    event = SecurityEvent.objects.get(kind="changed-by-administrator")
+    assert (event.user_id, event.details) == (alice.pk, {"fields": ["password"]})
+    assert not Session.objects.filter(user=alice).exists()
+    assert browser.get("/accounts/").status_code == 302
 
 
 def test_a_user_can_be_switched_off_and_deleted(operator_client, alice):
