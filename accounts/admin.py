@@ -14,13 +14,14 @@ from django.urls import URLPattern, reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
-from accounts import factors
+from accounts import browsers, factors
 from accounts.door import has_proved
 from accounts.event_admin import SecurityEventAdmin
 from accounts.events import Kind, record
 from accounts.mail_previews import MailPreviews
 from accounts.models import SecurityEvent, User
 from accounts.sessions import end_sessions
+from accounts.tasks import send_password_changed_email
 
 
 class UserCreationForm(BaseUserCreationForm[User]):
@@ -87,12 +88,15 @@ class UserAdmin(DjangoUserAdmin[User]):
             record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, fields=form.changed_data)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
-        """Let an administrator set a password, which ends the sessions of the user."""
+        """Let an administrator set a password, which ends the sessions of the user and is told to them by mail."""
         response = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:  # it was set; hashing takes no lock
             with transaction.atomic():
                 pk = int(unquote(id))  # as Django has read it
                 end_sessions(pk, except_key=request.session.session_key)
+                browsers.forget(pk)
+                if User.objects.filter(pk=pk, is_active=True).exists():
+                    send_password_changed_email.enqueue(pk)
                 record(Kind.CHANGED_BY_ADMINISTRATOR, request, pk, fields=["password"])
         return response
 

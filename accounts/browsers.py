@@ -55,7 +55,7 @@ def remember(request: HttpRequest, user: User) -> bool:
     return False
 
 
-def forget(user: User, but_of: HttpRequest | None = None) -> int:
+def forget(user: User | int, but_of: HttpRequest | None = None) -> int:
     """Take the browsers of a user for unknown, all or all but the one that sends this request; return how many."""
     rows = KnownBrowser.objects.filter(user=user)
     return (rows.exclude(digest=_digest(but_of)) if but_of else rows).delete()[0]

@@ -7,8 +7,9 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 
-from accounts.models import SecurityEvent, Session, User
+from accounts.models import KnownBrowser, SecurityEvent, Session, User
 from tests.accounts.conftest import browser_of
+from tests.accounts.test_login import login
 from tests.conftest import PASSWORD
 
 LIST = "/admin/accounts/user/"
@@ -131,6 +132,17 @@ def test_a_password_that_was_set_is_an_event_however_the_id_was_spelt(operator_c
     assert (event.user_id, event.details) == (alice.pk, {"fields": ["password"]})
     assert not Session.objects.filter(user=alice).exists()
     assert browser.get("/accounts/").status_code == 302
+
+
+def test_a_password_that_was_set_is_told_by_mail_and_leaves_no_browser_known(operator_client, alice, enqueued):
+    login(Client())
+    data = {"password1": "another lamp by the sea", "password2": "another lamp by the sea", "usable_password": "true"}
+    operator_client.post(f"{LIST}{alice.pk}/password/", data)
+    assert enqueued() == [("send_password_changed_email", [alice.pk])]
+    assert not KnownBrowser.objects.exists()
+    User.objects.filter(pk=alice.pk).update(is_active=False)
+    operator_client.post(f"{LIST}{alice.pk}/password/", data)
+    assert len(enqueued()) == 1
 
 
 def test_a_user_can_be_switched_off_and_deleted(operator_client, alice):
