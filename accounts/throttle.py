@@ -11,7 +11,8 @@ refused moves nothing: after the announced time the next one is possible, howeve
 Nobody can lock another out:
 
 - An attempt that one limit refuses uses up nothing of the others.
-- A known browser (`accounts.browsers`) has a limit of its own in place of all others, for each account.
+- A known browser (`accounts.browsers`) has a limit of its own in place of all others, for each account. Only second
+  factors have one more for all known browsers of the account, which nobody uses up who cannot reset its password.
 - Who is refused an email since others have asked for too many finds theirs in the inbox: the limit by account is full
   only if such mails went out within the hour, and each has a link that works for as long.
 - A password reset makes the browser a known one.
@@ -64,6 +65,7 @@ class Policy:
     network: Limit | None = None
     account: Limit | None = None
     known_browser: Limit | None = None
+    known_browsers: Limit | None = None  # all those of the account together
 
 
 FIVE_MINUTES, HOUR, DAY = timedelta(minutes=5), timedelta(hours=1), timedelta(days=1)
@@ -88,12 +90,14 @@ REAUTHENTICATION = Policy(
 )
 
 # Who gets here knows the password. Three codes of a million are right at a time: 20 tries a day find one in 45 years on
-# average.
+# average. Whoever reads the mails of the account can make any number of known browsers by resetting the password, so
+# these have no more than that together.
 SECOND_FACTOR = Policy(
     Kind.SECOND_FACTOR,
     account_and_network=Limit(5, FIVE_MINUTES),
     account=Limit(20, DAY),
     known_browser=Limit(10, FIVE_MINUTES),
+    known_browsers=Limit(20, DAY),
 )
 
 # Each sends a mail to somebody who may not have asked for it, and a signup costs a hash: a class signs up at once, but
@@ -192,14 +196,18 @@ def digest_of(policy: Policy, *subject: str) -> str:
 def _counters(policy: Policy, request: HttpRequest, account: User | str) -> list[Counter]:
     """Return what counts for this request, the narrowest first."""
     name = f"user {account.pk}" if isinstance(account, User) else f"address {account}"
+    limits: list[tuple[Limit | None, tuple[str, ...]]]
     if policy.known_browser and (browser := browsers.known_to(request, account)):
-        return [Counter(policy.known_browser, digest_of(policy, "browser", browser, name))]
-    network = network_of(address_of(request))  # "" behind a Unix socket: then all come from one place, and none does
-    limits = [
-        (policy.account_and_network, ("account and network", name, network)),
-        (policy.network if network else None, ("network", network)),
-        (policy.account, ("account", name)),
-    ]
+        limits = [(policy.known_browser, ("browser", browser, name)), (policy.known_browsers, ("browsers", name))]
+    else:
+        network = network_of(
+            address_of(request)
+        )  # "" behind a Unix socket: then all come from one place, and none does
+        limits = [
+            (policy.account_and_network, ("account and network", name, network)),
+            (policy.network if network else None, ("network", network)),
+            (policy.account, ("account", name)),
+        ]
     return [Counter(limit, digest_of(policy, *subject)) for limit, subject in limits if limit]
 
 

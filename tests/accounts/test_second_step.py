@@ -6,9 +6,11 @@ import time
 
 import pytest
 import time_machine
+from django.db.models import F
 from django.test import Client
 
-from accounts.models import RecoveryCode, SecurityEvent, Session, User
+from accounts import tokens
+from accounts.models import RecoveryCode, SecurityEvent, Session, Throttle, User
 from accounts.sessions import digest_of
 from tests.accounts.authenticator import code_now, give_app, give_codes
 from tests.accounts.test_login import ELSEWHERE, is_logged_in, login
@@ -129,6 +131,19 @@ def test_a_new_login_gives_no_new_tries(pending):
 
 
 # In between ----------------------------------------------------------------------------------------------------------
+
+
+def test_whoever_reads_the_mails_gets_no_more_than_twenty_tries_a_day(with_app):
+    looked_at = 0
+    for number in range(3):
+        browser, password = Client(), f"lamp number {number} by the lake"
+        address = tokens.reset_url(User.objects.get()).removeprefix("http://testserver")
+        browser.post(address, {"password": password})  # which makes it a known one
+        login(browser, password=password)
+        for _number in range(10):
+            looked_at += step(browser, "no code of anybody").status_code == 200
+            Throttle.objects.update(free_at_us=F("free_at_us") - 30_000_000)
+    assert looked_at == 20
 
 
 def test_a_pending_login_opens_nothing(pending):
