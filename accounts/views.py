@@ -188,6 +188,11 @@ class LoginView(DjangoLoginView):
         "passkeys_are_possible": passkeys.are_possible,
     }
 
+    def get_redirect_url(self) -> str:  # type: ignore[override]  # the stubs are of another version
+        """Return where to go on to, if anywhere: the login itself leads nowhere, and Django's view breaks on it."""
+        url = super().get_redirect_url()
+        return url if url != self.request.path else ""
+
     def form_valid(self, form: AuthenticationForm) -> HttpResponse:
         """Let them in, or on to the second step."""
         user = form.get_user()

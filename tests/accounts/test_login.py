@@ -130,6 +130,13 @@ def test_somebody_who_is_logged_in_is_sent_on(client, alice):
     assert client.get("/accounts/signup/")["Location"] == "/accounts/"
 
 
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_somebody_who_is_logged_in_is_not_sent_in_a_circle(client, alice, method):
+    login(client)
+    response = getattr(client, method)("/accounts/login/?next=/accounts/login/")
+    assert (response.status_code, response["Location"]) == (302, "/accounts/")
+
+
 def test_a_login_changes_the_key_of_the_session(client, alice):
     client.get("/accounts/login/")
     session = client.session
