@@ -161,6 +161,8 @@ def take(policy: Policy, request: HttpRequest, account: User | str) -> Attempt:
     Raises Throttled. Not for use in a transaction: its rollback would take the count back.
     """
     counters = _counters(policy, request, account)
+    if not counters:
+        return Attempt(())
     _refuse_if_full(counters, policy, request, account)  # one look, which takes no lock: an attack gets no further
     attempt = Attempt(())
     for counter in counters:

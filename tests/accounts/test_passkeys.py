@@ -219,6 +219,12 @@ def test_a_passkey_logs_in_without_a_password(client, alice, device):
     assert (passkey.sign_count, passkey.last_used_at is not None) == (2, True)
 
 
+def test_it_logs_in_where_requests_have_no_address(device):
+    client = Client(REMOTE_ADDR="")  # behind a Unix socket
+    assert show(client, WAY_IN, device)["Location"] == "/accounts/"
+    assert is_logged_in(client)
+
+
 def test_it_is_enough_for_whoever_needs_a_second_factor(client, alice, device, settings):
     settings.REQUIRE_MFA_FOR = "all"
     show(client, WAY_IN, device)
