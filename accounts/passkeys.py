@@ -117,13 +117,14 @@ def register(request: HttpRequest, user: User, name: str, credential: str) -> Pa
     if len(credential_id) > _LONGEST_ID or Passkey.objects.filter(credential_id=credential_id).exists():
         raise PasskeyError("This passkey cannot be added.")
     transports = data["response"].get("transports")
+    ways = transports if isinstance(transports, list) else []
     return Passkey(
         user=user,
         name=name,
         credential_id=credential_id,
         public_key=verified.credential_public_key,
         sign_count=verified.sign_count,
-        transports=[each for each in transports if each in _TRANSPORTS] if isinstance(transports, list) else [],
+        transports=[each for each in ways if isinstance(each, str) and each in _TRANSPORTS],
         is_backed_up=verified.credential_backed_up,
     )
 

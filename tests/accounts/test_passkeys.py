@@ -135,6 +135,15 @@ def test_a_passkey_of_somebody_else_cannot_be_added(client, device):
     assert Passkey.objects.get().user.email == "alice@example.org"
 
 
+@pytest.mark.parametrize("transports", [[[]], [{}], [None], [1], ["carrier pigeon"], "usb", None])
+def test_ways_to_the_device_that_we_do_not_know_are_left_out(client, alice, transports):
+    login(client)
+    credential = json.loads(Device().create(options(client, ADD)))
+    credential["response"]["transports"] = transports
+    assert client.post(ADD, {"name": "Key", "credential": json.dumps(credential)}).status_code == 200
+    assert Passkey.objects.get().transports == []
+
+
 def test_an_answer_counts_once(client, alice):
     login(client)
     data = {"name": "Key", "credential": Device().create(options(client, ADD))}
