@@ -184,7 +184,7 @@ def _parse(credential: str) -> dict[str, Any]:
 
 
 def _failed(error: Exception) -> PasskeyError:
-    logger.info("A passkey was refused: %s", error)
+    logger.info("A passkey was refused: %r", str(error))  # it may quote what was sent, line breaks included
     return PasskeyError(str(error))
 
 

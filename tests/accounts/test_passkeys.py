@@ -476,6 +476,14 @@ def test_the_passkey_of_somebody_else_cannot_be_touched(client, device, path, me
     assert Passkey.objects.get().name == "Telephone"
 
 
+def test_what_a_device_says_makes_no_lines_of_the_log(client, device, caplog):
+    with caplog.at_level("INFO", "accounts.passkeys"):
+        show(client, WAY_IN, device, type="x\nINFO    accounts: a line")
+    [message] = [record.getMessage() for record in caplog.records if record.name == "accounts.passkeys"]
+    assert "a line" in message
+    assert "\n" not in message
+
+
 def test_no_challenge_and_no_key_is_in_an_event(client, alice, device):
     show(client, WAY_IN, device)
     assert base64url(device.credential_id) not in str(list(SecurityEvent.objects.values()))
