@@ -69,6 +69,7 @@ MIDDLEWARE = [
     "csp.middleware.CSPMiddleware",
     "accounts.headers.HeadersMiddleware",
     "accounts.sessions.SessionMiddleware",
+    "config.charset.CharsetMiddleware",  # before anything that reads the form
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
