@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from accounts import recovery, totp
+from accounts.door import MFA
 from accounts.events import Kind, Outcome, record
 from accounts.models import Passkey, RecoveryCode, Totp, User
 from accounts.sessions import end_sessions
@@ -112,7 +113,7 @@ def make_codes(request: HttpRequest, user: User, is_mailed: bool = True) -> list
 def remove(request: HttpRequest, factor: Totp | Passkey) -> None:
     """Remove one of the factors of the user who sends the request. Raises LastFactorError where one is needed.
 
-    The recovery codes go with the last. The other sessions end.
+    The recovery codes go with the last, and the session counts as one without. The other sessions end.
     """
     with transaction.atomic():
         user = User.objects.select_for_update().get(pk=factor.user_id)  # two at once must not both leave the other
@@ -122,6 +123,7 @@ def remove(request: HttpRequest, factor: Totp | Passkey) -> None:
             if is_required(user):
                 raise LastFactorError
             RecoveryCode.objects.filter(user=user).delete()
+            request.session.pop(MFA, None)
         method = APP if isinstance(factor, Totp) else PASSKEY
         record(Kind.FACTOR_REMOVED, request, user, method=method)
         send_second_factor_changed_email.enqueue(user.pk, f"{method}-removed")

@@ -336,6 +336,16 @@ def test_what_becomes_staff_needs_it_from_then_on(client, settings, alice):
     assert client.get("/accounts/")["Location"] == SET_UP
 
 
+def test_so_does_whoever_has_removed_the_one_there_was(client, settings, with_app):
+    settings.REQUIRE_MFA_FOR = "staff"
+    login(client)
+    step(client, code_now())
+    client.post("/accounts/second-factor/app/remove/")
+    assert is_logged_in(client)
+    User.objects.update(is_staff=True)
+    assert client.get("/accounts/")["Location"] == SET_UP
+
+
 def test_somebody_who_may_not_go_on_can_log_out_and_choose_the_language(client, settings, operator):
     settings.REQUIRE_MFA_FOR = "staff"
     client.force_login(operator)
