@@ -226,12 +226,16 @@ STORAGES = {
 # Security ------------------------------------------------------------------------------------------------------------
 
 _https = _site.scheme == "https"
-SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = _https
 SECURE_REDIRECT_EXEMPT = ["^health/"]  # probes come from beside the proxy
 SESSION_COOKIE_NAME = "__Host-session" if _https else "session"
 CSRF_COOKIE_NAME = "__Host-csrf" if _https else "csrf"
 SIGNUP_COOKIE_NAME = "__Host-signup" if _https else "signup"
-CSRF_COOKIE_HTTPONLY = True
+MESSAGE_COOKIE_NAME = "__Host-messages" if _https else "messages"
+MESSAGE_STORAGE = "config.message_cookie.MessageStorage"
+LANGUAGE_COOKIE_NAME = "__Host-language" if _https else "language"
+CSRF_COOKIE_HTTPONLY = LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
 SECURE_HSTS_SECONDS = 365 * 24 * 3600 if _https else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = env_bool("HSTS_SUBDOMAINS", True) and _https
 SECURE_REFERRER_POLICY = "same-origin"

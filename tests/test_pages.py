@@ -249,7 +249,7 @@ def test_an_error_page_tells_nothing_of_the_inside(client, alice, cause, status,
 )
 @pytest.mark.parametrize("language", ["de", "fr"])
 def test_an_error_page_speaks_the_language_of_the_visitor(client, alice, cause, heading, language):
-    client.cookies["django_language"] = language
+    client.cookies["language"] = language
     assert f"<h1>{heading[language]}</h1>" in text(cause(client))
 
 
@@ -353,7 +353,7 @@ def pages_of_a_change(client: Client, alice: User, new: User) -> list[Any]:
     EmailChange.objects.filter(pk=own.pk).update(confirmed_at=Now())
     undo = tokens.undo_change_url(own).removeprefix("http://testserver")
     visitor = Client()
-    visitor.cookies["django_language"] = client.cookies["django_language"].value
+    visitor.cookies["language"] = client.cookies["language"].value
     return [*pages, visitor.get(undo), visitor.get("/accounts/email-change/undo/x/")]
 
 
@@ -361,7 +361,7 @@ def pages_of_a_change(client: Client, alice: User, new: User) -> list[Any]:
 def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client, alice, language):
     new = User.objects.create_user("new@example.org", "x")
     usable, used = (tokens.verification_url(user).removeprefix("http://testserver") for user in (new, alice))
-    client.cookies["django_language"] = language
+    client.cookies["language"] = language
     pages = [client.get(path) for path in ("/", "/accounts/signup/", "/accounts/signup/check-inbox/")]
     pages += [client.get(path) for path in ("/accounts/login/", usable, used, "/accounts/verify/x/", "/nothing/")]
     pages += [client.get(link.replace("/verify/", "/disown/")) for link in (usable, used, "/accounts/verify/x/")]
@@ -451,7 +451,7 @@ def test_the_language_of_one_test_is_gone_in_the_next(client, db, time):
 def test_the_language_can_be_switched_and_stays(client, db, language, name):
     response = client.post("/language/", {"language": language, "next": "/accounts/login/"})
     assert (response.status_code, response["Location"]) == (302, "/accounts/login/")
-    assert response.cookies["django_language"].value == language
+    assert response.cookies["language"].value == language
     page = text(client.get("/accounts/login/", headers={"Accept-Language": "en"}))
     assert f'<html lang="{language}">' in page
     button = f'<button class="link" name="language" value="{language}" lang="{language}"'

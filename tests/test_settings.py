@@ -295,6 +295,9 @@ def test_https_switches_on_all_that_protects_it_and_http_does_not():
     assert value_of(names, SITE_URL="http://testserver") == [False, False, False, "session", "csrf"]
     assert value_of("SIGNUP_COOKIE_NAME") == "__Host-signup"
     assert value_of("SIGNUP_COOKIE_NAME", SITE_URL="http://testserver") == "signup"
+    names = "[LANGUAGE_COOKIE_SECURE, LANGUAGE_COOKIE_NAME, MESSAGE_COOKIE_NAME]"
+    assert value_of(names) == [True, "__Host-language", "__Host-messages"]
+    assert value_of(names, SITE_URL="http://testserver") == [False, "language", "messages"]
     assert value_of("[SECURE_HSTS_SECONDS, SECURE_HSTS_PRELOAD]") == [31_536_000, True]
     assert value_of("[SECURE_HSTS_SECONDS, SECURE_HSTS_PRELOAD]", SITE_URL="http://testserver") == [0, False]
     assert value_of("SECURE_HSTS_INCLUDE_SUBDOMAINS", HSTS_SUBDOMAINS="no") is False

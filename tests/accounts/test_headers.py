@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from django.test import Client
 
+from accounts import tokens
 from accounts.headers import PERMISSIONS_POLICY
 from accounts.models import Session
+from config.message_cookie import MessageCookie
 from tests.conftest import PASSWORD
 from tests.test_pages import ADDRESSES, path_of
 
@@ -47,7 +49,7 @@ def test_static_files_are_kept_whoever_asks(operator_client):
 
 @pytest.mark.parametrize("path", ["/accounts/logout/", "/admin/logout/"])
 def test_a_logout_makes_the_browser_forget_pages_and_storage_but_no_other_cookies(operator_client, path):
-    operator_client.cookies["django_language"] = "de"
+    operator_client.cookies["language"] = "de"
     response = operator_client.post(path)
     assert response["Clear-Site-Data"] == CLEAR
     assert caching_of(response) >= NEVER
@@ -120,3 +122,19 @@ def test_a_site_with_https_has_hsts_for_a_year_and_cookies_of_its_own(settings, 
     for cookie in (page.cookies["__Host-csrf"], response.cookies["__Host-session"]):
         assert (cookie["secure"], cookie["httponly"], cookie["samesite"]) == (True, True, "Lax")
         assert (cookie["path"], cookie["domain"]) == ("/", "")
+
+
+def test_the_cookies_of_language_and_messages_are_like_the_others(settings, alice, monkeypatch):
+    settings.SESSION_COOKIE_SECURE = settings.CSRF_COOKIE_SECURE = settings.LANGUAGE_COOKIE_SECURE = True
+    settings.LANGUAGE_COOKIE_NAME = "__Host-language"
+    monkeypatch.setattr(MessageCookie, "cookie_name", "__Host-messages")
+    client = Client()
+    client.post("/language/", {"language": "de"})
+    address = tokens.reset_url(alice).removeprefix("http://testserver")
+    client.post(address, {"password": "another lamp by the sea"})
+    assert {name for name in client.cookies if name.startswith("__Host-")} >= {"__Host-language", "__Host-messages"}
+    for cookie in client.cookies.values():
+        assert (cookie["secure"], cookie["httponly"], cookie["samesite"]) == (True, True, "Lax"), cookie.key
+        assert (cookie["path"], cookie["domain"]) == ("/", "")
+    assert '<html lang="de"' in client.get("/accounts/login/").content.decode()
+    assert client.cookies["__Host-messages"]["max-age"] == 0

@@ -532,7 +532,7 @@ def test_the_origin_is_spelt_as_browsers_spell_it(client, alice, settings, site,
 @pytest.mark.parametrize("language", ["en", "de"])
 def test_the_pages_can_be_used_without_eyes_and_say_that_they_need_javascript(client, alice, device, language):
     show(client, WAY_IN, device)
-    client.cookies["django_language"] = language
+    client.cookies["language"] = language
     pages = [text(client.get(address)) for address in (ADD, PAGE, PAGE + "app/", PAGE + "recovery-codes/")]
     assert [faults(page) for page in pages] == [[]] * 4
     assert "<noscript>" in pages[0]

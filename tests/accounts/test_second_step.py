@@ -350,7 +350,7 @@ def test_somebody_who_may_not_go_on_can_log_out_and_choose_the_language(client, 
     settings.REQUIRE_MFA_FOR = "staff"
     client.force_login(operator)
     assert client.post("/language/", {"language": "de"}).status_code == 302
-    assert client.cookies["django_language"].value == "de"
+    assert client.cookies["language"].value == "de"
     assert client.post("/accounts/logout/")["Location"] == "/"
     assert "_auth_user_id" not in client.session
 
