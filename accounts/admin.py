@@ -6,16 +6,15 @@ from django.contrib import admin, messages
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
-from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
-from django.urls import URLPattern, reverse
+from django.urls import URLPattern
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import browsers, factors
-from accounts.door import has_proved
+from accounts.door import sensitive
 from accounts.event_admin import SecurityEventAdmin
 from accounts.events import Kind, record
 from accounts.mail_previews import MailPreviews
@@ -87,8 +86,24 @@ class UserAdmin(DjangoUserAdmin[User]):
         elif form.changed_data:
             record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, fields=form.changed_data)
 
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
+        """Show the list; ask for the password again before an action."""
+        view = super().changelist_view
+        return (sensitive(view) if request.method == "POST" else view)(request, extra_context)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Show the form, of a new user or of one that is there: it can give somebody the rights of an administrator."""
+        return sensitive(super().changeform_view)(request, *args, **kwargs)
+
+    def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        """Ask, and delete a user."""
+        return sensitive(super().delete_view)(request, *args, **kwargs)
+
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
         """Let an administrator set a password, which ends the sessions of the user and is told to them by mail."""
+        return sensitive(self._set_password)(request, id, form_url)
+
+    def _set_password(self, request: HttpRequest, id: str, form_url: str) -> HttpResponse:  # noqa: A002 - as above
         response = super().user_change_password(request, id, form_url)
         if request.method == "POST" and response.status_code == 302:  # it was set; hashing takes no lock
             with transaction.atomic():
@@ -123,15 +138,13 @@ class UserAdmin(DjangoUserAdmin[User]):
         return request.user.has_perms([f"accounts.delete_{name}" for name in ("totp", "passkey", "recoverycode")])
 
     @admin.action(description=_("Remove second factors of people who lost them"), permissions=["remove_second_factors"])
-    def remove_second_factors(self, request: HttpRequest, users: QuerySet[User]) -> HttpResponse | None:
+    def remove_second_factors(self, request: HttpRequest, users: QuerySet[User]) -> None:
         """Remove all second factors and recovery codes, end the sessions and mail each user.
 
         Nobody can spare themselves their own this way, and only a superuser can spare another one theirs.
         """
         operator = request.user
         assert isinstance(operator, User)
-        if not has_proved(request):
-            return redirect_to_login(request.get_full_path(), reverse("accounts:reauthenticate"))
         if users.filter(pk=operator.pk).exists():
             self.message_user(request, gettext("Your own are on your account page."), messages.ERROR)
         elif not operator.is_superuser and users.filter(is_superuser=True).exists():
@@ -140,7 +153,6 @@ class UserAdmin(DjangoUserAdmin[User]):
             count = sum(factors.remove_all(user, request) for user in users)
             text = ngettext("Removed for %(count)s user.", "Removed for %(count)s users.", count) % {"count": count}
             self.message_user(request, text, messages.SUCCESS if count else messages.WARNING)
-        return None
 
 
 def _is_in_reach(request: HttpRequest, user: User | None) -> bool:

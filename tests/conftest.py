@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from django.test import Client
 from django.utils import translation
 
+from accounts.door import PROVED_AT
 from accounts.models import User
 from tasks.models import Cluster
 from tests.processes import Process, qcluster, until
@@ -51,9 +54,12 @@ def operator(db) -> User:
 
 @pytest.fixture
 def operator_client(operator: User) -> Client:
-    """The browser of the administrator."""
+    """The browser of the administrator, who has just typed the password."""
     client = Client()
     client.force_login(operator)
+    session = client.session
+    session[PROVED_AT] = int(time.time())
+    session.save()
     return client
 
 

@@ -127,6 +127,7 @@ def test_an_address_that_does_not_exist_asks_nobody_for_a_login(client, db):
 def test_every_page_has_the_strict_policy_and_nothing_that_it_would_block(client, operator, who):
     if who == "operator":
         client.force_login(operator)
+        proved(client)
     pages = 0
     for address in ADDRESSES:
         response = client.get(path_of(address))

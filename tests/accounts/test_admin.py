@@ -175,6 +175,30 @@ def test_staff_without_the_permission_is_told_so(client, alice):
     assert "alice@example.org" not in response.content.decode()
 
 
+@pytest.mark.parametrize("path", ["add/", "{pk}/change/", "{pk}/password/", "{pk}/delete/"])
+def test_after_ten_minutes_the_password_is_asked_for(operator, alice, path):
+    client = Client()
+    client.force_login(operator)
+    address = LIST + path.format(pk=alice.pk)
+    before = list(User.objects.order_by("pk").values())
+    new = {"password1": "another lamp by the sea", "password2": "another lamp by the sea", "usable_password": "true"}
+    data = {"email": "two@example.org", "language": "en", "is_superuser": "on", "post": "yes"} | new
+    for response in (client.get(address), client.post(address, data)):
+        assert (response.status_code, response["Location"]) == (302, f"/accounts/reauthenticate/?next={address}")
+    assert list(User.objects.order_by("pk").values()) == before
+    client.post("/accounts/reauthenticate/", {"password": PASSWORD})
+    assert client.get(address).status_code == 200
+
+
+def test_nor_can_users_be_deleted_from_the_list_then(operator, alice):
+    client = Client()
+    client.force_login(operator)
+    text(client.get(LIST))
+    response = client.post(LIST, {"action": "delete_selected", "_selected_action": [alice.pk], "post": "yes"})
+    assert response["Location"] == f"/accounts/reauthenticate/?next={LIST}"
+    assert User.objects.filter(pk=alice.pk).exists()
+
+
 # Staff who may look after users, and no more -------------------------------------------------------------------------
 
 USERS = ("view_user", "add_user", "change_user", "delete_user")

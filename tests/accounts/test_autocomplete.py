@@ -6,6 +6,7 @@ import pytest
 
 from accounts import tokens
 from accounts.models import User
+from tests.accounts.conftest import proved
 from tests.test_pages import ADDRESSES, Page, path_of, text
 
 FIELDS = {
@@ -39,6 +40,7 @@ def opened(client, operator, address: str) -> Page | None:
     if page := page_at(client, address):
         return page
     client.force_login(operator)
+    proved(client)
     return page_at(client, address)
 
 
