@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, NamedTuple
 
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -58,7 +59,7 @@ def enter(request: HttpRequest, user: User, next_url: str) -> str:
     if not has_factor(user):
         log_in(request, user)
         return next_url
-    request.session.cycle_key()  # whoever gave the browser its session must not share what comes now
+    logout(request)  # whoever gave the browser its session must not share what comes now; clients may log in twice
     request.session[PENDING] = {
         "user": user.pk,
         "hash": user.get_session_auth_hash(),

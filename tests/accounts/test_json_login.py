@@ -11,7 +11,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import SecurityEvent, Session, User
-from tests.accounts.authenticator import code_now, give_app
+from tests.accounts.authenticator import code_now, give_app, give_codes
 from tests.conftest import PASSWORD
 from tests.test_pages import OPEN
 
@@ -154,6 +154,20 @@ def test_with_a_second_factor_the_password_is_half_of_it(alice):
     assert (response.status_code, response.json()) == (200, {"status": "logged-in"})
     assert is_logged_in(client)
     assert client.session["mfa"] == "app"
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_client_that_is_logged_in_logs_in_again(client, alice, operator, is_same):
+    [code, *_others] = give_codes(alice) if is_same else [""]
+    give_app(alice)
+    post(client, email=alice.email if is_same else operator.email, password=PASSWORD)
+    if is_same:
+        assert post(client, URL + "second-factor/", code=code).status_code == 200
+    response = post(client, email=alice.email, password=PASSWORD)
+    assert response.json() == {"status": "second-factor-required"}
+    assert not is_logged_in(client)
+    assert post(client, URL + "second-factor/", code=code_now()).json() == {"status": "logged-in"}
+    assert client.session["_auth_user_id"] == str(alice.pk)
 
 
 def test_a_user_who_is_switched_off_gets_the_answer_of_an_unknown_one(client, alice):
