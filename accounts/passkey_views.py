@@ -99,13 +99,14 @@ def log_in_with_passkey(request: HttpRequest) -> HttpResponse:
     """Log in whoever's passkey this is. It stands for the password and the second step."""
     if request.user.is_authenticated:
         return HttpResponseRedirect(next_url(request))
-    take(PASSKEY_LOGIN, request, "")
+    attempt = take(PASSKEY_LOGIN, request, "")
     try:
         user = passkeys.authenticate(request, passkeys.LOG_IN, request.POST.get("credential", ""))
     except PasskeyError:
         record(Kind.LOGIN, request, None, Outcome.FAILED, method=factors.PASSKEY)
         messages.error(request, _("This passkey does not log you in. Try another one, or log in with your password."))
         return redirect_to_login(next_url(request))
+    attempt.give_back()
     request.session.pop(PENDING, None)
     log_in(request, user, second_factor=factors.PASSKEY, method=factors.PASSKEY)
     return HttpResponseRedirect(next_url(request))

@@ -234,6 +234,10 @@ def test_it_logs_in_where_requests_have_no_address(device):
     assert is_logged_in(client)
 
 
+def test_an_office_that_logs_in_with_passkeys_is_not_taken_for_an_attack(device):
+    assert {show(Client(), WAY_IN, device).status_code for _number in range(26)} == {302}
+
+
 def test_it_is_enough_for_whoever_needs_a_second_factor(client, alice, device, settings):
     settings.REQUIRE_MFA_FOR = "all"
     show(client, WAY_IN, device)
