@@ -65,7 +65,9 @@ class UserAdmin(DjangoUserAdmin[User]):
         return MailPreviews(self.admin_site).get_urls() + super().get_urls()
 
     def get_readonly_fields(self, request: HttpRequest, obj: User | None = None) -> tuple[str, ...]:
-        """Return what this operator can only read."""
+        """Return what this operator can only read: their own rights too, so that there always is a superuser."""
+        if obj is not None and obj.pk == request.user.pk:
+            return (*self.readonly_fields, "is_active", *RIGHTS)
         return self.readonly_fields if request.user.is_superuser else (*self.readonly_fields, *RIGHTS)
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
@@ -73,8 +75,9 @@ class UserAdmin(DjangoUserAdmin[User]):
         return super().has_change_permission(request, obj) and _is_in_reach(request, obj)
 
     def has_delete_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        """Return the same for a deletion."""
-        return super().has_delete_permission(request, obj) and _is_in_reach(request, obj)
+        """Return the same for a deletion. One's own begins on the page of the account."""
+        is_own = obj is not None and obj.pk == request.user.pk
+        return super().has_delete_permission(request, obj) and _is_in_reach(request, obj) and not is_own
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
         """Take a changed address for unverified."""

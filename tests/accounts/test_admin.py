@@ -199,6 +199,20 @@ def test_nor_can_users_be_deleted_from_the_list_then(operator, alice):
     assert User.objects.filter(pk=alice.pk).exists()
 
 
+def test_the_last_superuser_stays_one(operator_client, operator):
+    data = {"email": operator.email, "display_name": "Still here", "language": "en"}
+    assert operator_client.post(f"{LIST}{operator.pk}/change/", data).status_code == 302
+    assert operator_client.post(f"{LIST}{operator.pk}/delete/", {"post": "yes"}).status_code == 403
+    other = User.objects.create_superuser("other@example.org", PASSWORD)
+    chosen = {"action": "delete_selected", "_selected_action": [operator.pk, other.pk], "post": "yes"}
+    operator_client.post(LIST, chosen)
+    assert User.objects.filter(is_superuser=True).count() == 2
+    operator.refresh_from_db()
+    assert (operator.display_name, operator.is_active, operator.is_staff) == ("Still here", True, True)
+    operator_client.post(LIST, chosen | {"_selected_action": [other.pk]})
+    assert list(User.objects.all()) == [operator]
+
+
 # Staff who may look after users, and no more -------------------------------------------------------------------------
 
 USERS = ("view_user", "add_user", "change_user", "delete_user")
