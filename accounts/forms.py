@@ -109,8 +109,10 @@ class SignupForm(forms.ModelForm[User]):
             language=get_language() or "en",
         )
         with transaction.atomic():
-            User.objects.bulk_create([user], ignore_conflicts=True)
-            stored = User.objects.only("pk", "password").get(email=user.email)
+            stored = None
+            while stored is None:  # the known account may go between the two statements
+                User.objects.bulk_create([user], ignore_conflicts=True)
+                stored = User.objects.only("pk", "password").filter(email=user.email).first()
             is_new = stored.password == user.password  # the salt makes the hash unique to this signup
             (send_welcome_email if is_new else send_already_registered_email).enqueue(stored.pk)
             record(Kind.SIGNUP, request, stored, Outcome.SUCCEEDED if is_new else Outcome.REFUSED)

@@ -235,6 +235,19 @@ def test_two_signups_that_race_with_one_address_make_one_user_and_two_tasks(tran
         ]
 
 
+def test_an_account_that_goes_in_the_same_moment_makes_room_for_the_new_one(transactional_db, client, alice, enqueued):
+    def goes(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if sql.startswith("INSERT") and "accounts_user" in sql:
+            User.objects.filter(pk=alice.pk).delete()
+        return answer
+
+    with connection.execute_wrapper(goes):
+        assert post_form(client, email=alice.email).status_code == 302
+    assert enqueued() == [("send_welcome_email", [User.objects.get().pk])]
+    assert User.objects.get().pk != alice.pk
+
+
 # The password --------------------------------------------------------------------------------------------------------
 
 
