@@ -8,7 +8,7 @@ The life of an account:
 3. a login is counted before anything is hashed (`throttle`), shows a second factor if there is one (`second_step`), and
    comes through the one door (`door`) to a session that is a row (`sessions`);
 4. what can change who has the account asks for the password again (`door.sensitive`): password, second factors
-   (`factor_views`, `passkey_views`), address (`email_change`), sessions (`session_pages`);
+   (`factor_views`, `passkey_views`), address (`email_change`), sessions (`session_views`);
 5. each of that is an event that its user and administrators can read (`events`, `security_log`), and a mail
    (`mail_list`, `emails`, `tasks`);
 6. a copy of all data can be taken (`export`, `archive`), and after two weeks of grace all of it is erased (`deletion`,

@@ -10,7 +10,7 @@ from accounts import (
     json_login,
     passkey_views,
     security_log,
-    session_pages,
+    session_views,
     verification,
     views,
 )
@@ -29,7 +29,7 @@ urlpatterns = [
     path("email-change/", email_change.email_change, name="email_change"),
     path("email-change/confirm/<str:token>/", email_change.confirm_page, name="confirm_email_change"),
     path("email-change/undo/<str:token>/", email_change.undo_page, name="undo_email_change"),
-    path("sessions/", session_pages.sessions, name="sessions"),
+    path("sessions/", session_views.sessions, name="sessions"),
     path("password-change/", views.password_change, name="password_change"),
     path("password-reset/", views.password_reset, name="password_reset"),
     path("password-reset/check-inbox/", views.check_inbox, {"about": "reset"}, name="password_reset_sent"),

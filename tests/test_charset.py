@@ -35,6 +35,20 @@ def test_so_is_an_address_in_one(client, db, charset):
     assert "Permissions-Policy" in response
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["accounts/user/?q=%00", "accounts/securityevent/?outcome=%00", "accounts/securityevent/?kind__exact=%00x",
+     "tasks/task/?queue_name=%00", "accounts/user/?e=%2500"],
+)  # fmt: skip
+def test_a_nul_in_an_address_is_refused(operator_client, path):
+    assert operator_client.get(f"/admin/{path}").status_code == (200 if "%2500" in path else 400)
+
+
+def test_a_nul_in_the_path_of_a_page_leads_to_nothing(operator_client):
+    for path in ("/admin/accounts/user/%00/change/", "/admin/tasks/task/%00/change/", "/accounts/verify/%00/"):
+        assert operator_client.get(path).status_code in (302, 404)
+
+
 @pytest.mark.parametrize("charset", ["utf-8", "UTF-8", "utf8", "unheard-of"])
 def test_a_form_in_utf_8_is_taken(client, alice, charset):
     response = send(client, charset, username=alice.email.encode(), password=PASSWORD.encode())
