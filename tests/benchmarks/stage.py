@@ -168,6 +168,11 @@ def until_finished(count: int) -> datetime:
     return last
 
 
+TROUBLE = ("ERROR", "CRITICAL", "FATAL:", "PANIC:")
+EMPTYING = "canceling autovacuum task"
+"""What PostgreSQL says when `fresh` empties a table that it was about to clean."""
+
+
 class Troubles:
     """Errors in the logs since the last question: of clusters and, on PostgreSQL, of the server."""
 
@@ -182,7 +187,7 @@ class Troubles:
             text = Path(name).read_text(errors="replace")
             new = text[self.read.get(name, 0) :].splitlines()
             self.read[name] = len(text)
-            found += [line for line in new if any(word in line for word in ("ERROR", "CRITICAL", "FATAL:", "PANIC:"))]
+            found += [line for line in new if any(word in line for word in TROUBLE) and EMPTYING not in line]
         return found
 
 
