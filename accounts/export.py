@@ -19,6 +19,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
+from accounts import throttle
 from accounts.archive import KEPT
 from accounts.door import sensitive
 from accounts.events import Kind, record
@@ -100,7 +101,9 @@ def export(request: HttpRequest) -> HttpResponse:
         messages.error(request, _("This copy was downloaded before, or its time is over. You can ask for another."))
         return redirect("accounts:export")
     if request.method == "POST":
+        attempt = throttle.take(throttle.EXPORT, request, user)
         if not ask(user, request):
+            attempt.give_back()
             messages.info(request, _("There is a copy already, or one is being made."))
         return redirect("accounts:export")
     return render(request, "accounts/export.html", {"export": state_of(user), "days": KEPT.days})

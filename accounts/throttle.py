@@ -106,6 +106,9 @@ SIGNUP = Policy(Kind.SIGNUP, account_and_network=Limit(3, HOUR), network=Limit(3
 RESET = Policy(Kind.RESET_ASKED, account_and_network=Limit(3, HOUR), network=Limit(30, HOUR), account=Limit(5, HOUR))
 RESEND = Policy(Kind.RESEND_ASKED, account_and_network=Limit(3, HOUR), network=Limit(30, HOUR), account=Limit(5, HOUR))
 
+# Each reads all that there is about a user.
+EXPORT = Policy(Kind.EXPORT_ASKED, account=Limit(5, DAY))
+
 # One event for each limit that is reached, not one for each request of an attack.
 _EVENT = Limit(1, HOUR)
 

@@ -87,6 +87,19 @@ def test_one_at_a_time(alice, enqueued):
     assert Export.objects.count() == 2
 
 
+def test_five_a_day_and_no_more(alice):
+    browser = browser_of(alice)
+    for number in range(5):
+        assert browser.post(URL).status_code == 302
+        run_enqueued()
+        if number < 4:
+            assert browser.post(URL).status_code == 302  # there is one: that counts nothing
+        assert browser.post(URL, {"download": ""}).status_code == 200
+    refused = browser.post(URL)
+    assert (refused.status_code, Export.objects.count()) == (429, 5)
+    assert 3600 < int(refused["Retry-After"]) <= 5 * 3600
+
+
 def test_of_two_that_are_asked_for_at_once_one_is_made(transactional_db):
     alice = User.objects.create_user("alice@example.org", PASSWORD)
     ask = partial(export.ask, alice, RequestFactory().post(URL))
