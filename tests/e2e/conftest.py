@@ -70,6 +70,8 @@ class MailServer:
         self.refuse_next = 0
 
     async def handle_DATA(self, server, session, envelope) -> str:
+        if server.transport is None or server.transport.is_closing():  # read before the end, and nobody hears "250 OK"
+            return "421 going away"
         if self.refuse_next:
             self.refuse_next -= 1
             return "451 try again later"

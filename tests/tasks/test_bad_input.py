@@ -208,7 +208,8 @@ def test_large_arguments_of_a_row_arrive_whole(args):
 def test_rubbish_in_the_address_of_a_list_is_no_error_of_the_server(query, operator_client):
     rows.failed()
     for url in ("/admin/tasks/task/", "/admin/tasks/failedtask/"):
-        assert operator_client.get(f"{url}?{query}", follow=True).status_code == 200
+        expected = 400 if "%00" in query else 200
+        assert operator_client.get(f"{url}?{query}", follow=True).status_code == expected
 
 
 @pytest.mark.parametrize("key", ["abc", "0", "-1", "9" * 30, "%00", "1_0", "_31", "1%2F", "1.5", "é"])
