@@ -18,7 +18,12 @@ PASSWORD = "an old lamp by the sea"
 
 @pytest.fixture(autouse=True)
 def _quick_settings(settings, request):
-    """Hash passwords fast, serve static files without collecting them; end-to-end tests use the real thing."""
+    """Hash passwords fast, serve static files without collecting them; end-to-end tests use the real thing.
+
+    Nothing looks for static files where another process of the tests may be about to collect them.
+    """
+    settings.STATIC_ROOT = settings.VAR_DIR / "no-static"
+    settings.STATIC_ROOT.mkdir(exist_ok=True)
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     settings.STORAGES = settings.STORAGES | {
         "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"}

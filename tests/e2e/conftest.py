@@ -27,14 +27,18 @@ from tests.processes import ROOT, Process, database_url, until
 
 
 @pytest.fixture(scope="session")
-def static_files() -> None:
-    """Collect the static files once, as a deployment does."""
+def static_files(testrun_uid: str) -> None:
+    """Collect the static files as a deployment does, once for all processes of a run: others read them meanwhile."""
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "PYTHONWARNINGS": "ignore"}
     command = [sys.executable, "manage.py", "collectstatic", "--noinput", "-v0"]
     (ROOT / "var").mkdir(exist_ok=True)
-    with (ROOT / "var" / "collectstatic.lock").open("w") as lock:  # two processes of tests would overwrite each other
+    with (ROOT / "var" / "collectstatic.lock").open("a+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        subprocess.run(command, cwd=ROOT, env=environment, check=True)
+        lock.seek(0)
+        if lock.read() != testrun_uid:
+            subprocess.run(command, cwd=ROOT, env=environment, check=True)
+            lock.truncate(0)
+            lock.write(testrun_uid)
 
 
 class HangingUp(Controller):
