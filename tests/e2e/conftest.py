@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.controller import Controller
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
+from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
 
 from tests.processes import ROOT, Process, database_url, until
@@ -228,6 +228,10 @@ class Browser(webdriver.Chrome):
             try:
                 return text in self.text.replace("\n", " ")
             except (NoSuchElementException, StaleElementReferenceException):  # between two pages
+                return False
+            except WebDriverException as error:  # the same, as Chromium says it when the page goes while it is read
+                if "does not belong to the document" not in str(error.msg):
+                    raise
                 return False
 
         return until(found, what=f"the page says {text!r}")
