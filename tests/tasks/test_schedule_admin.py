@@ -112,6 +112,15 @@ def test_what_could_not_run_is_refused_with_a_reason_and_nothing_is_lost(wrong, 
     assert not Schedule.objects.exists()
 
 
+def test_a_refusal_is_in_the_language_of_the_reader(operator_client):
+    wrong = {"timing": "often", "misfire_limit": "0", "ping_url": "ftp://example.org/"}
+    said = errors(operator_client.post(f"{URL}add/", FORM | wrong, headers={"Accept-Language": "de"}))
+    assert said["timing"][0].startswith("'often' ist keine Wiederholungsregel. Erlaubt sind ")
+    assert "Minute, Stunde, Tag des Monats" in said["timing"][0]
+    assert said["misfire_limit"] == ["Geben Sie eine ganze Zahl von 1 bis 1000 ein."]
+    assert said["ping_url"][0].startswith("Geben Sie eine Adresse ein, die mit http:// oder https:// beginnt")
+
+
 def test_a_name_is_taken_once(operator_client):
     rows.schedule(name="nightly")
     assert list(errors(operator_client.post(f"{URL}add/", FORM))) == ["name"]
