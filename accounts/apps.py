@@ -13,7 +13,7 @@ class AccountsConfig(AppConfig):
 
     def ready(self) -> None:
         """Register the checks of a deployment."""
-        import accounts.checks  # noqa: F401
+        import accounts.checks  # noqa: F401 - importing registers them
 
 
 class AdminConfig(DjangoAdminConfig):

@@ -125,7 +125,8 @@ def _administration(user: User) -> Iterator[Row]:
 
 
 def _forget_events(user: User) -> None:
-    in_batches(SecurityEvent.objects.filter(Q(user=user) | Q(actor=user)), lambda rows: rows.forget(user))  # type: ignore[attr-defined]
+    about = SecurityEvent.objects.filter(Q(user=user) | Q(actor=user))
+    in_batches(about, lambda rows: rows.forget(user))  # type: ignore[attr-defined]  # a method of its own querysets
 
 
 def _forget_name_in_log(user: User) -> None:

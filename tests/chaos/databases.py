@@ -79,7 +79,7 @@ class Database:
     @contextmanager
     def away(self) -> Iterator[None]:
         """Let nobody get anything done in the body."""
-        raise NotImplementedError
+        raise NotImplementedError  # each database has its own way
         yield
 
     def ensure_running(self) -> None:
