@@ -198,7 +198,7 @@ retain(
 )  # fmt: skip
 retain(
     "throttle-counters", _("throttle counters"), Throttle.objects.all, "expires_at",
-    words=lambda: _("as long as they count"),
+    oldest=lambda: None, words=lambda: _("as long as they count"),  # when one began is not kept
 )  # fmt: skip
 retain(
     "security-events", _("security events"), SecurityEvent.objects.all, "at",
@@ -211,7 +211,10 @@ retain(
 retain(  # the last of its links, which undoes it, works for 7 days after the confirmation
     "email-changes", _("changes of address"), EmailChange.objects.all, "requested_at", lambda: timedelta(days=30)
 )  # fmt: skip
-retain("exports", _("exports"), Export.objects.all, "expires_at", words=lambda: in_words(archive.KEPT))
+retain(
+    "exports", _("exports"), Export.objects.all, "expires_at", words=lambda: in_words(archive.KEPT),
+    oldest=lambda: Export.objects.order_by("pk").values_list("requested_at", flat=True).first(),
+)  # fmt: skip
 retain(
     "unverified-accounts", _("unverified accounts"), User.objects.unverified, "created_at",
     lambda: timedelta(seconds=settings.RETENTION_UNVERIFIED_ACCOUNTS),

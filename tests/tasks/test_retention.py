@@ -11,7 +11,7 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
-from accounts.models import Session
+from accounts.models import Export, Session, Throttle
 from tasks.cleanup import prune
 from tasks.models import Cluster, TaskError
 from tasks.retention import in_words, pruned_tables, retain, tables
@@ -153,6 +153,14 @@ def test_the_oldest_row_of_tasks_and_of_their_errors_is_the_first():
     rows.successful(expires_at=Now())
     assert tables["tasks"].oldest_row() == first.enqueued_at
     assert tables["task-errors"].oldest_row() == TaskError.objects.get().created_at
+
+
+def test_no_table_has_an_oldest_row_in_the_future(operator):
+    later = timezone.now() + timedelta(days=7)
+    Export.objects.create(user=operator, expires_at=later)
+    Throttle.objects.create(digest="a", free_at_us=0, expires_at=later)
+    assert tables["exports"].oldest_row() == Export.objects.get().requested_at
+    assert tables["throttle-counters"].oldest_row() is None
 
 
 @pytest.mark.parametrize(
