@@ -53,7 +53,7 @@ def _nowhere() -> models.QuerySet[Task]:
 def _abandoned() -> models.QuerySet[Task]:
     recent = Now() - timedelta(seconds=3 * settings.TASKS_LEASE)
     known = Cluster.objects.filter(pk=OuterRef("cluster_id"), heartbeat_at__gt=recent)
-    return Task.objects.filter(~Exists(known), lease_id__isnull=False)
+    return Task.objects.leased().filter(~Exists(known))
 
 
 def _running_without_lease() -> models.QuerySet[Task]:

@@ -172,7 +172,7 @@ def push_forward(task_id: int, lease_id: uuid.UUID, delay: timedelta) -> None:
 
 def release(cluster_id: uuid.UUID, older_than: timedelta = timedelta()) -> int:
     """Give back what the cluster claimed and did not start, `older_than` ago or earlier; return how many rows."""
-    claimed = Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.READY)
+    claimed = Task.objects.filter(cluster=cluster_id, status=TaskResultStatus.READY)
     return claimed.filter(leased_at__lte=Now() - older_than).update(**NOT_LEASED)
 
 

@@ -91,14 +91,14 @@ def rescue_lost_workers(
 def rescue_dead_clusters() -> int:
     """Take the leases of every cluster whose heartbeat is older than TASKS_LEASE; return how many rows there were."""
     alive = Cluster.objects.alive()
-    orphans = Task.objects.filter(lease_id__isnull=False).exclude(cluster__in=alive)
+    orphans = Task.objects.leased().exclude(cluster__in=alive)
     rescued = 0
     if orphans.exists():
         rescued += orphans.filter(status=TaskResultStatus.READY).update(**NOT_LEASED)
         rescued += sum(_rescue(task) for task in orphans.filter(status=TaskResultStatus.RUNNING).only(*_ATTEMPT))
     dead = Cluster.objects.exclude(pk__in=alive.values("pk"))
     if dead.exists():
-        dead.filter(~models.Exists(Task.objects.filter(lease_id__isnull=False, cluster=models.OuterRef("pk")))).delete()
+        dead.filter(~models.Exists(Task.objects.filter(cluster=models.OuterRef("pk")))).delete()
     return rescued
 
 
@@ -115,7 +115,7 @@ def sign_off(cluster_id: uuid.UUID) -> None:
 
 
 def _running(cluster_id: uuid.UUID) -> models.QuerySet[Task]:
-    return Task.objects.filter(cluster=cluster_id, lease_id__isnull=False, status=TaskResultStatus.RUNNING)
+    return Task.objects.filter(cluster=cluster_id, status=TaskResultStatus.RUNNING)
 
 
 def _attempt_of(task: Task) -> Attempt:

@@ -1,8 +1,8 @@
 """How a cluster learns that there may be work before its next look: LISTEN/NOTIFY on PostgreSQL, the file on SQLite.
 
 On PostgreSQL each INSERT of tasks notifies at its commit. Of the clusters that serve the same queues one hears it, the
-first that got a lock for that, so a single task does not rouse them all. Once that one is busy, or has claimed all that
-it can and there may be more, it passes the word on.
+first that got a lock for that, so a single task does not rouse them all. Once that one is busy it lets another hear;
+whoever has claimed all that it can, and there may be more, passes the word on.
 
 SQLite tells nobody of a commit, but on Linux the kernel tells of each write to its log (inotify), and then
 `PRAGMA data_version` says whether another connection has committed; elsewhere that is asked every few milliseconds.
@@ -31,7 +31,7 @@ CHANNEL = "tasks"
 """Each INSERT into tasks_task notifies it at its commit, by a trigger: migration 0002."""
 
 MORE = "tasks_more"
-"""What the cluster that hears CHANNEL tells the others when there is too much for it alone."""
+"""What a cluster tells the others when there is too much for it alone."""
 
 PASS_ON_EVERY = 0.1
 """Seconds between two such words."""
@@ -112,7 +112,7 @@ class PostgreSQLWakeup(Wakeup):
 
     def pass_on(self) -> None:
         """Notify the clusters that did not hear."""
-        if self._hears_all and time.monotonic() - self._passed_on_at > PASS_ON_EVERY:
+        if time.monotonic() - self._passed_on_at > PASS_ON_EVERY:
             self._execute(f"NOTIFY {MORE}")
             self._passed_on_at = time.monotonic()
 

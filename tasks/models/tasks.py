@@ -33,6 +33,10 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """Return those that are READY and not leased."""
         return self.filter(status=TaskResultStatus.READY, lease_id__isnull=True)
 
+    def leased(self) -> TaskQuerySet:
+        """Return those that are claimed or RUNNING, by the index of clusters."""
+        return self.filter(cluster__isnull=False)
+
     def due(self) -> TaskQuerySet:
         """Return those that could start now."""
         return self.filter(status=TaskResultStatus.READY, run_after__lte=Now())
@@ -182,7 +186,9 @@ class Task(models.Model):
                 condition=Q(status="READY", lease_id__isnull=True, held_at__isnull=True),
             ),
             models.Index(fields=["task_path"], name="tasks_task_held", condition=Q(held_at__isnull=False)),
-            models.Index(fields=["cluster"], name="tasks_task_leased", condition=Q(lease_id__isnull=False)),
+            models.Index(  # its condition is on its own column: a statement for one row by id and lease must not read it
+                fields=["cluster"], name="tasks_task_of_cluster", condition=Q(cluster__isnull=False)
+            ),
             models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
             models.Index(
                 fields=["schedule", "finished_at"], name="tasks_task_scheduled", condition=Q(schedule__isnull=False)

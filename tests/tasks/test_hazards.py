@@ -11,6 +11,8 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -29,7 +31,8 @@ from django_q.scheduler import scheduler
 
 from tasks import leases, runner
 from tasks.functions import registry
-from tasks.models import Cluster, Task
+from tasks.leases import Failure
+from tasks.models import Cluster, Task, TaskError
 from tasks.shared import Flag, fork
 from tests.index import missing, names_in
 from tests.processes import ROOT, group_members, tree, until
@@ -431,28 +434,62 @@ PROOFS[15] = [
 ]
 
 
-@pytest.mark.django_db(transaction=True)
-def test_a_claim_reads_the_index_of_what_waits():
-    waits = Q(status="READY", lease_id__isnull=True, held_at__isnull=True)
-    (index,) = [index for index in Task._meta.indexes if index.condition == waits]
-    statements = []
+@contextmanager
+def statements_kept() -> Iterator[list[tuple[str, Any]]]:
+    """What is sent to the database meanwhile, as it is sent."""
+    statements: list[tuple[str, Any]] = []
 
     def keep(execute, sql, params, many, context):
         statements.append((sql, params))
         return execute(sql, params, many, context)
 
-    holder = rows.cluster_row()
     with connection.execute_wrapper(keep):
-        leases.claim(holder.pk, 10, ["default"], registry)
-    ((sql, params),) = statements
+        yield statements
+
+
+def plans(statements) -> list[str]:
+    """How the database would do each of them beside 2,000 finished rows, where nothing waits and nothing is leased."""
+    Task.objects.all().delete()
     ended = {"status": "SUCCESSFUL", "finished_at": timezone.now(), "queue_name": "default", "max_attempts": 1}
     Task.objects.bulk_create([Task(task_path="tests.work.tasks.add", **ended) for _ in range(2000)])
+    explain, found = "EXPLAIN " if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN ", []
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
-        cursor.execute(("EXPLAIN " if connection.vendor == "postgresql" else "EXPLAIN QUERY PLAN ") + sql, params)
-        plan = "\n".join(str(line) for line in cursor.fetchall())
+        for sql, params in statements:
+            cursor.execute(explain + sql, params)
+            found.append("\n".join(str(line) for line in cursor.fetchall()))
+    return found
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_claim_reads_the_index_of_what_waits():
+    waits = Q(status="READY", lease_id__isnull=True, held_at__isnull=True)
+    (index,) = [index for index in Task._meta.indexes if index.condition == waits]
+    holder = rows.cluster_row()
+    with statements_kept() as statements:
+        leases.claim(holder.pk, 10, ["default"], registry)
+    (plan,) = plans(statements)
     assert index.name in plan
     assert not re.search(r"Seq Scan on tasks_task|SCAN (tasks_task|t|d)\b(?!.*INDEX)", plan), plan
+
+
+@pytest.mark.django_db(transaction=True)
+def test_what_is_done_to_one_task_reads_no_other():
+    """An index of few rows looks cheapest to PostgreSQL, also when it would be read from its first entry to its last."""
+    ended, failed, latest = [rows.attempt_of(rows.running()) for _ in range(3)]
+    following = rows.claimed()
+    with statements_kept() as statements:
+        leases.succeed(ended, "1")
+        leases.fail(failed, Failure(TaskError.Kind.EXCEPTION), None)
+        leases.succeed_and_start(latest, "1", following.pk, following.lease_id, is_durable=True)
+    of_tasks = [
+        (sql, params) for sql, params in statements if re.search(r'(UPDATE|FROM) "?tasks_task\b', sql) is not None
+    ]
+    assert len(of_tasks) >= 4
+    by_id = re.compile(r"using tasks_task_pkey|USING INTEGER PRIMARY KEY")
+    for (sql, _), plan in zip(of_tasks, plans(of_tasks), strict=True):
+        found = re.findall(r"Scan .*on tasks_task\b|Scan using \w+ on tasks_task\b|(?:SEARCH|SCAN) tasks_task\b.*", plan)
+        assert found and all(by_id.search(way) for way in found), f"{sql}\n{plan}"
 
 
 @pytest.mark.django_db(transaction=True)
