@@ -9,6 +9,7 @@ Where somebody listens (`execute_wrapper`, the log of queries with DEBUG), each 
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import sqlite3
 import time
@@ -18,7 +19,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections
 
 R = TypeVar("R")
 Row = tuple[Any, ...]
@@ -29,8 +30,11 @@ PREPARE_AGAIN = (b"26000", b"0A000")
 IDLE = 0
 """psycopg.pq.TransactionStatus.IDLE: no transaction has begun."""
 
+AWAKE = 0.0005
+"""Seconds for which a writer on SQLite stays awake while it waits for its turn: some writes of others."""
+
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.0001, 0.002
-"""Seconds until a writer on SQLite asks again whether it is its turn."""
+"""Seconds until it asks again after that."""
 
 _numbers = itertools.count()
 
@@ -104,25 +108,15 @@ class Statement:
         return connection.pgconn.exec_prepared(name, params)
 
 
-def run_together(*runs: tuple[Statement, Sequence[Any]]) -> list[list[Row]]:
-    """Run statements in one transaction; return the rows of each."""
-    database, is_heard = _database()
-    if is_heard or database.in_atomic_block or database.vendor != "sqlite":
-        with transaction.atomic():
-            return [statement.run(params) for statement, params in runs]
-    raw = database.connection
-    with database.wrap_database_errors:
-        return _write(raw, lambda: [statement.on_sqlite(raw, params) for statement, params in runs])
-
-
 def _write(connection: Any, act: Callable[[], R]) -> R:
     """Return what `act` returns in a transaction of its own, on SQLite.
 
-    SQLite lets a writer that finds another one at work sleep, soon for a tenth of a second. The writes of workers last
-    some 0.1 ms, so this one asks again after little more than that.
+    SQLite lets a writer that finds another one at work sleep for a millisecond, soon for a tenth of a second. The
+    writes of workers last some 0.1 ms, hardly more than it takes to fall asleep and be woken: this one asks again at
+    once for a while, and lets whoever else wants the processor go first.
     """
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    deadline = time.monotonic() + patience / 1000
+    began = time.monotonic()
     pause = SHORTEST_PAUSE
     connection.execute("PRAGMA busy_timeout = 0")
     try:
@@ -131,10 +125,14 @@ def _write(connection: Any, act: Callable[[], R]) -> R:
                 connection.execute("BEGIN IMMEDIATE")
                 break
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                waited = time.monotonic() - began
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or waited > patience / 1000:
                     raise
-            time.sleep(random.uniform(pause / 2, pause))
-            pause = min(LONGEST_PAUSE, 1.5 * pause)
+            if waited < AWAKE:
+                os.sched_yield()
+            else:
+                time.sleep(random.uniform(pause / 2, pause))
+                pause = min(LONGEST_PAUSE, 1.5 * pause)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience}")
     try:

@@ -22,7 +22,7 @@ from typing import Any
 
 from django.db import connection
 
-from tasks.driver import Row, Statement, run_together
+from tasks.driver import Row, Statement
 
 _DIALECTS = {
     "postgresql": {
@@ -133,9 +133,25 @@ _SUCCEED = """
     WHERE id = %s AND lease_id = %s AND status = 'RUNNING'
     RETURNING id"""
 
-_SUCCEED_AND_START_POSTGRESQL = """
-    WITH ended AS ({succeed}), started AS ({start})
-    SELECT (SELECT count(*) FROM ended), started.* FROM (SELECT) AS one LEFT JOIN started ON true"""
+# Both in one: a statement of its own for each row would cost PostgreSQL the constraints and the indexes of the table,
+# which it reads anew in each. `status` is what it was, so it tells which of the two rows this is.
+_SUCCEED_AND_START = """
+    UPDATE tasks_task
+    SET status = CASE status WHEN 'RUNNING' THEN 'SUCCESSFUL' ELSE 'RUNNING' END,
+        finished_at = CASE status WHEN 'RUNNING' THEN {now} END,
+        expires_at = CASE status WHEN 'RUNNING' THEN {later} ELSE expires_at END,
+        return_value = CASE status WHEN 'RUNNING' THEN {value} ELSE return_value END,
+        lease_id = CASE status WHEN 'READY' THEN lease_id END,
+        leased_at = CASE status WHEN 'READY' THEN leased_at END,
+        cluster_id = CASE status WHEN 'READY' THEN cluster_id END,
+        attempts = CASE status WHEN 'READY' THEN attempts + 1 ELSE attempts END,
+        worker_ids = CASE status WHEN 'READY' THEN {append_worker} ELSE worker_ids END,
+        last_attempted_at = CASE status WHEN 'READY' THEN {now} ELSE last_attempted_at END,
+        started_at = COALESCE(started_at, {now})
+    WHERE {quick} id IN (%s, %s)
+      AND (id = %s AND lease_id = %s AND status = 'RUNNING' OR id = %s AND lease_id = %s AND status = 'READY')
+    RETURNING status, CASE status WHEN 'RUNNING' THEN task_path END, CASE status WHEN 'RUNNING' THEN args END,
+        CASE status WHEN 'RUNNING' THEN kwargs END, attempts, max_attempts"""
 
 _INSERT = """
     INSERT INTO tasks_task (
@@ -207,12 +223,14 @@ def succeed_and_start(
     """
     task_id, lease_id, value, kept = ended
     next_id, next_lease_id, worker_id = started
-    end, begin = [kept, value, task_id, lease_id.hex], [worker_id, next_id, next_lease_id.hex]
-    if connection.vendor == "postgresql":
-        ((count, *row),) = _both(is_durable).run([*end, *begin])
-        return bool(count), tuple(row) if row[0] is not None else None
-    succeeded, rows = run_together((_compiled(_SUCCEED), end), (_compiled(_START), begin))
-    return bool(succeeded), rows[0] if rows else None
+    statement = _compiled_for(connection.vendor, _SUCCEED_AND_START, **({"quick": ""} if is_durable else {}))
+    rows = {
+        status: tuple(row)
+        for status, *row in statement.run(
+            [kept, value, worker_id, task_id, next_id, task_id, lease_id.hex, next_id, next_lease_id.hex]
+        )
+    }
+    return "SUCCESSFUL" in rows, rows.get("RUNNING")
 
 
 def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tuple[int, datetime]]:
@@ -240,13 +258,6 @@ def _compiled_for(vendor: str, statement: str, **parts: str) -> Statement:
 
 def _compiled(statement: str) -> Statement:
     return _compiled_for(connection.vendor, statement)
-
-
-@cache
-def _both(is_durable: bool) -> Statement:
-    parts = {"quick": ""} if is_durable else {}
-    succeed, start = (_compiled_for("postgresql", statement, **parts).sql for statement in (_SUCCEED, _START))
-    return _compiled_for("postgresql", _SUCCEED_AND_START_POSTGRESQL, succeed=succeed, start=start)
 
 
 def _time(value: Any) -> datetime:

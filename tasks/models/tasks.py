@@ -186,7 +186,7 @@ class Task(models.Model):
                 condition=Q(status="READY", lease_id__isnull=True, held_at__isnull=True),
             ),
             models.Index(fields=["task_path"], name="tasks_task_held", condition=Q(held_at__isnull=False)),
-            models.Index(  # its condition is on its own column: a statement for one row by id and lease must not read it
+            models.Index(  # were it for lease_id, PostgreSQL would read it for one row, sought by id and lease
                 fields=["cluster"], name="tasks_task_of_cluster", condition=Q(cluster__isnull=False)
             ),
             models.Index(fields=["-finished_at"], name="tasks_task_failed", condition=Q(status="FAILED")),
@@ -203,24 +203,18 @@ class Task(models.Model):
                 fields=["idempotency_key", "-id"], name="tasks_task_prunes", condition=Q(task_path="tasks.tasks.prune")
             ),
         ]
-        constraints = [
+        constraints = [  # few and plain: PostgreSQL reads the text of each again in every statement that writes a row
             models.CheckConstraint(
-                name="tasks_task_running_has_a_lease",
-                condition=~Q(status="RUNNING") | Q(lease_id__isnull=False),
+                name="tasks_task_status_fits_times_and_lease",
+                condition=(Q(status="READY") | Q(status="RUNNING", lease_id__isnull=False))
+                & Q(finished_at__isnull=True)
+                | (Q(status="SUCCESSFUL") | Q(status="FAILED"))
+                & Q(finished_at__isnull=False, lease_id__isnull=True, held_at__isnull=True),
             ),
             models.CheckConstraint(
-                name="tasks_task_finished_has_its_time_and_no_lease",
-                condition=Q(status__in=UNFINISHED, finished_at__isnull=True)
-                | Q(status__in=FINISHED, finished_at__isnull=False, lease_id__isnull=True),
-            ),
-            models.CheckConstraint(
-                name="tasks_task_lease_has_its_cluster_and_time",
+                name="tasks_task_lease_is_whole_and_not_held",
                 condition=Q(lease_id__isnull=True, cluster__isnull=True, leased_at__isnull=True)
-                | Q(lease_id__isnull=False, cluster__isnull=False, leased_at__isnull=False),
-            ),
-            models.CheckConstraint(
-                name="tasks_task_held_while_it_waits",
-                condition=Q(held_at__isnull=True) | Q(status="READY", lease_id__isnull=True),
+                | Q(lease_id__isnull=False, cluster__isnull=False, leased_at__isnull=False, held_at__isnull=True),
             ),
             models.CheckConstraint(name="tasks_task_priority", condition=Q(priority__gte=-100, priority__lte=100)),
             models.UniqueConstraint(

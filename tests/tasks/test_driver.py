@@ -10,7 +10,7 @@ from django.db import DatabaseError, IntegrityError, OperationalError, connectio
 from django.test.utils import CaptureQueriesContext
 
 from tasks import statements
-from tasks.driver import Statement, run_together
+from tasks.driver import Statement
 from tasks.models import Queue, Task
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -86,16 +86,4 @@ def test_what_a_server_forgets_is_noticed():
     with pytest.raises(OperationalError):
         ADD.run(["three"])
     connection.close()
-    assert names() == ["one", "two"]
-
-
-def test_statements_run_together_are_one_transaction():
-    with pytest.raises(IntegrityError):
-        run_together((ADD, ["one"]), (ADD, ["one"]))
-    assert names() == []
-    first, second = run_together((ADD, ["one"]), (ADD, ["two"]))
-    assert [first[0][0], second[0][0]] == ["one", "two"]
-    with transaction.atomic():
-        run_together((ADD, ["three"]))
-        transaction.set_rollback(True)
     assert names() == ["one", "two"]
