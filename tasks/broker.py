@@ -24,8 +24,8 @@ from tasks.models import Task
 from tasks.outage import Outage
 from tasks.wakeup import Wakeup, wakeup_for
 
-FULL = 0.005
-"""Seconds until the next look at what the workers have left; ten times that if there was no room for a while."""
+BUSY_AFTER = 0.25
+"""Seconds without room after which another cluster may hear of new tasks in place of this one."""
 
 
 class DatabaseBroker(Broker):
@@ -37,8 +37,8 @@ class DatabaseBroker(Broker):
     """Where it claims from."""
     room: Callable[[], int]
     """How many more tasks the workers could start soon."""
-    wait_for_room: Callable[[float], None]
-    """Waits so many seconds, or until a worker is free."""
+    wait_for_room: Callable[[], None]
+    """Waits until there should be room, at most a twentieth of a second."""
     is_draining: Callable[[], bool]
     """Whether the cluster stops, and claims no more."""
 
@@ -46,7 +46,7 @@ class DatabaseBroker(Broker):
         super().__init__(list_key)
         self.outage = Outage("the pusher")
         self._is_exhausted = False
-        self._pause = FULL
+        self._full_since: float | None = None
 
     def dequeue(self) -> list[tuple[str, str]]:
         """Return a package with the next rows that are due; [] if there are none after a wait. Never raises."""
@@ -66,12 +66,13 @@ class DatabaseBroker(Broker):
     def _claim(self) -> list[leases.Lease]:
         room = 0 if self.is_draining() else self.room()
         if room <= 0:
-            self.wait_for_room(self._pause)
-            self._pause = min(10 * FULL, self._pause * 1.2)
-            if self._pause == 10 * FULL:
+            now = time.monotonic()
+            self._full_since = self._full_since or now
+            if now - self._full_since > BUSY_AFTER:
                 self.wakeup.step_down()
+            self.wait_for_room()
             return []
-        self._pause = FULL
+        self._full_since = None
         claimed = leases.claim(self.cluster_id, room, self.queues, registry)
         self._is_exhausted = len(claimed) < room
         if not self._is_exhausted:

@@ -124,8 +124,8 @@ class Sentinel(django_q_cluster.Sentinel):
         broker.queues = row.queues
         broker.is_draining = stop.is_set
         self.task_queue = Channel(self.slots, run)
-        broker.room = Depth(self.task_queue, self.slots).room
-        broker.wait_for_room = self.task_queue.wait_for_a_free_worker
+        depth = Depth(self.task_queue, self.slots)
+        broker.room, broker.wait_for_room = depth.room, depth.wait
         self.start()
 
     def start(self) -> None:

@@ -183,11 +183,14 @@ class Depth:
     """As many messages of some 100 bytes as the socket's buffer holds on Linux as it comes."""
     LONGEST = 1.0
     """Seconds after which a rate is taken whatever was done."""
+    SHORTEST_WAIT, LONGEST_WAIT = 0.005, 0.05
+    """Seconds between two looks at what is left."""
 
     def __init__(self, channel: Channel, slots: Slots) -> None:
         self.channel = channel
         self.slots = slots
         self.ahead = 0
+        self._rate = 0.0
         self._done, self._at = self._count(), time.monotonic()
 
     def room(self) -> int:
@@ -199,13 +202,20 @@ class Depth:
             return 0
         return max(0, room, self.ahead - waiting)
 
+    def wait(self) -> None:
+        """Return when about half of the depth should be left, or as soon as a worker has nothing to do."""
+        surplus = self.channel.qsize() - self.ahead / 2
+        seconds = surplus / self._rate if surplus > 0 and self._rate else self.LONGEST_WAIT
+        self.channel.wait_for_a_free_worker(min(max(seconds, self.SHORTEST_WAIT), self.LONGEST_WAIT))
+
     def _measure(self, waiting: int) -> None:
         done, now = self._count(), time.monotonic()
         finished, elapsed = done - self._done, now - self._at
         is_enough = finished >= 2 * len(self.slots.pids) and 2 * waiting <= self.ahead
         if elapsed > 0 and (is_enough or elapsed >= self.LONGEST):
             self._done, self._at = done, now
-            self.ahead = min(self.MOST, self.GROWTH * finished, int(finished / elapsed * self.AHEAD))
+            self._rate = finished / elapsed
+            self.ahead = min(self.MOST, self.GROWTH * finished, int(self._rate * self.AHEAD))
 
     def _count(self) -> int:
         """Return how many tasks the workers have done so far."""

@@ -31,7 +31,7 @@ def broker_of(holder: Cluster, room: int = 10, is_draining: bool = False) -> Dat
     broker.cluster_id = holder.pk
     broker.queues = ["default"]
     broker.room = lambda: room
-    broker.wait_for_room = time.sleep
+    broker.wait_for_room = lambda: None
     broker.is_draining = lambda: is_draining
     return broker
 

@@ -218,6 +218,22 @@ def test_few_quick_tasks_are_no_reason_to_claim_a_hundred(channel, slots, clock)
     assert depths == [18, 54, 162, Depth.MOST, Depth.MOST]
 
 
+def test_the_pusher_looks_again_when_half_of_the_depth_should_be_left(channel, slots, clock, monkeypatch):
+    slots.pids[:], slots.busy[:] = (41, 42, 43), (1, 1, 1)
+    depth, waits = Depth(channel, slots), []
+    monkeypatch.setattr(channel, "wait_for_a_free_worker", waits.append)
+    depth.wait()
+    assert waits.pop() == Depth.LONGEST_WAIT, "a worker that has nothing to do rings"
+    channel.put(package(*range(100)))
+    clock[0] += 0.1
+    take(channel, 100)
+    channel.put(package(*range(depth.room())))
+    for done, seconds in ((0, 0.05), (20, 0.03), (25, 0.005), (5, 0.05)):
+        take(channel, done)
+        depth.wait()
+        assert waits.pop() == pytest.approx(seconds), "50 of 100 more, at 1000 in a second"
+
+
 def test_no_more_is_claimed_than_the_socket_holds(channel):
     channel.put(package(*range(1, Depth.MOST + 1)))  # would wait for ever for a worker if it did not fit
     assert channel.qsize() == Depth.MOST
