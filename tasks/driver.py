@@ -27,6 +27,10 @@ Row = tuple[Any, ...]
 PREPARE_AGAIN = (b"26000", b"0A000")
 """SQLSTATE of a statement that somebody deallocated, or whose columns a migration has changed."""
 
+PLAN_KEPT = 2.0
+"""Seconds. PostgreSQL keeps the plan of a prepared statement until the table is analysed again, which may take a minute:
+made while a table was small, it reads all of it from end to end, also when it has grown since."""
+
 IDLE = 0
 """psycopg.pq.TransactionStatus.IDLE: no transaction has begun."""
 
@@ -37,6 +41,9 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.0001, 0.002
 """Seconds until it asks again after that."""
 
 _numbers = itertools.count()
+
+_planned_at: weakref.WeakKeyDictionary[Any, float] = weakref.WeakKeyDictionary()
+"""Since when the plans of a connection may be kept, by `time.monotonic()`."""
 
 
 class Statement:
@@ -51,6 +58,7 @@ class Statement:
         self._for_libpq = "".join([*numbered, parts[-1]]).replace("%%", "%").encode()
         self._names: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
         """What it is called in each connection that has it; each thread has a connection of its own."""
+        self._finds_a_row = self.sql.startswith("UPDATE")
 
     def run(self, params: Sequence[Any]) -> list[Row]:
         """Return the rows, JSON as text. Raises django.db.Error."""
@@ -105,6 +113,10 @@ class Statement:
             if result.status != pq.ExecStatus.COMMAND_OK:
                 return result
             self._names[connection] = name
+        now = time.monotonic()
+        if self._finds_a_row and now - _planned_at.setdefault(connection, now) > PLAN_KEPT:
+            connection.pgconn.exec_(b"DISCARD PLANS")
+            _planned_at[connection] = now
         return connection.pgconn.exec_prepared(name, params)
 
 

@@ -9,11 +9,15 @@ import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from tasks import statements
+from tasks import cluster, leases, statements
 from tasks.driver import Statement
+from tasks.functions import registry
 from tasks.models import Queue, Task
+from tests.tasks import rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+only_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans without statistics")
 
 ADD = Statement(
     "INSERT INTO tasks_queue (name, paused_by, paused_reason, pruned_successful, pruned_failed) "
@@ -87,3 +91,50 @@ def test_what_a_server_forgets_is_noticed():
         ADD.run(["three"])
     connection.close()
     assert names() == ["one", "two"]
+
+
+TOUCH = Statement("UPDATE tasks_task SET priority = priority WHERE id = %s RETURNING id")
+
+
+def plan_of(start: str, *params: str) -> str:
+    """How PostgreSQL would run a statement of this connection that it has prepared."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name FROM pg_prepared_statements WHERE statement LIKE %s", [f"{start}%"])
+        ((name,),) = cursor.fetchall()
+        cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(params)})")
+        return "\n".join(line for (line,) in cursor.fetchall())
+
+
+@pytest.fixture
+def small_table():
+    """A table that PostgreSQL knows to be small, on a connection that has prepared nothing yet."""
+    connection.close()
+    rows.ready()
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE tasks_task")
+    yield
+    connection.close()
+
+
+def grow() -> None:
+    new = {"task_path": "tests.work.tasks.add", "queue_name": "elsewhere", "max_attempts": 1}
+    Task.objects.bulk_create([Task(**new) for _ in range(5000)])
+
+
+@only_postgresql
+def test_a_plan_that_was_made_for_a_small_table_is_not_kept(small_table, monkeypatch):
+    for _run in range(6):  # after five PostgreSQL makes a plan to keep
+        TOUCH.run([0])
+    grow()
+    assert "Seq Scan on tasks_task" in plan_of("UPDATE", "0")
+    monkeypatch.setattr("tasks.driver.PLAN_KEPT", 0)
+    TOUCH.run([0])
+    assert "Index Scan using tasks_task_pkey" in plan_of("UPDATE", "0")
+
+
+@only_postgresql
+def test_a_claim_reads_no_table_from_end_to_end_however_small_it_was(small_table):
+    cluster._keep_plans(connection)
+    leases.claim(rows.cluster_row().pk, 10, ["default"], registry)
+    grow()
+    assert "Seq Scan on tasks_task" not in plan_of("WITH RECURSIVE", "'{default}'", "'{}'", *"11", *["NULL"] * 2)
