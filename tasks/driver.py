@@ -28,8 +28,8 @@ PREPARE_AGAIN = (b"26000", b"0A000")
 """SQLSTATE of a statement that somebody deallocated, or whose columns a migration has changed."""
 
 PLAN_KEPT = 2.0
-"""Seconds. PostgreSQL keeps the plan of a prepared statement until the table is analysed again, which may take a minute:
-made while a table was small, it reads all of it from end to end, also when it has grown since."""
+"""Seconds. PostgreSQL keeps the plan of a prepared statement until the table is analysed again, in up to a minute: made
+while a table was small, it reads all of it from end to end, also when it has grown since."""
 
 IDLE = 0
 """psycopg.pq.TransactionStatus.IDLE: no transaction has begun."""

@@ -50,7 +50,7 @@ def _drain(count: int, clusters: stage.Clusters) -> Figures:
 
 
 def _drain_when_ready(count: int, clusters: stage.Clusters) -> float:
-    """Return the rate, from their commit, of tasks that clusters hear of when all run: one that starts is in the way."""
+    """Return the rate, from the commit, of tasks that running clusters hear of: one that starts would slow others."""
     with clusters:
         clusters.wait_until_ready()
         Task.objects.all().delete()
