@@ -23,11 +23,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from accounts.factor_forms import CodeForm
+from accounts.factors.forms import CodeForm
+from accounts.factors.second_step import check_code, enter, finish, second_step, waiting
 from accounts.forms import LoginForm
 from accounts.json_bodies import errors, texts_of
 from accounts.models import User
-from accounts.second_step import check_code, enter, finish, second_step, waiting
 from accounts.views import LoginView
 
 View = Callable[[HttpRequest], HttpResponse]

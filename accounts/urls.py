@@ -6,14 +6,14 @@ from accounts import (
     deletion,
     email_change,
     export,
-    factor_views,
     json_login,
-    passkey_views,
     security_log,
     session_views,
     verification,
     views,
 )
+from accounts.factors import passkey_views
+from accounts.factors import views as factor_views
 
 app_name = "accounts"
 urlpatterns = [

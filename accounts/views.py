@@ -17,11 +17,12 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import browsers, passkeys, tokens
+from accounts import browsers, tokens
 from accounts.door import next_url, prove
 from accounts.events import Kind, Outcome, record
 from accounts.export import state_of
-from accounts.factors import has_factor
+from accounts.factors import has_factor, passkeys
+from accounts.factors.second_step import enter
 from accounts.forms import (
     AddressForm,
     LoginForm,
@@ -34,7 +35,6 @@ from accounts.forms import (
 )
 from accounts.json_bodies import errors, texts_of
 from accounts.models import User
-from accounts.second_step import enter
 from accounts.throttle import REAUTHENTICATION, take
 from accounts.tokens import without_referrer
 from accounts.verification import remember_signup

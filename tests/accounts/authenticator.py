@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from webauthn.helpers import base64url_to_bytes, bytes_to_base64url
 
-from accounts import recovery, totp
+from accounts.factors import recovery, totp
 from accounts.models import User
 
 base64url, unbase64url = bytes_to_base64url, base64url_to_bytes

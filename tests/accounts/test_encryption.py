@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts.encryption import UndecipherableError, decrypt, encrypt, renew
+from accounts.factors.encryption import UndecipherableError, decrypt, encrypt, renew
 
 OLD, NEW = "o" * 50, "n" * 50
 

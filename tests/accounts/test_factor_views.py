@@ -13,7 +13,8 @@ from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.test import Client
 
-from accounts import factors, recovery, totp
+from accounts import factors
+from accounts.factors import recovery, totp
 from accounts.forms import NewPasswordForm
 from accounts.models import Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
 from accounts.sessions import SessionStore

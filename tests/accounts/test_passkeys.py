@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from accounts import passkeys
+from accounts.factors import passkeys
 from accounts.models import Passkey, RecoveryCode, SecurityEvent, User
 from tests.accounts.authenticator import PRESENT, VERIFIED, Device, base64url, code_now, give_app
 from tests.accounts.test_factor_views import CODE, PAGE
@@ -481,9 +481,9 @@ def test_the_passkey_of_somebody_else_cannot_be_touched(client, device, path, me
 
 
 def test_what_a_device_says_makes_no_lines_of_the_log(client, device, caplog):
-    with caplog.at_level("INFO", "accounts.passkeys"):
+    with caplog.at_level("INFO", "accounts.factors.passkeys"):
         show(client, WAY_IN, device, type="x\nINFO    accounts: a line")
-    [message] = [record.getMessage() for record in caplog.records if record.name == "accounts.passkeys"]
+    [message] = [record.getMessage() for record in caplog.records if record.name == "accounts.factors.passkeys"]
     assert "a line" in message
     assert "\n" not in message
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from django.db import connection
 
-from accounts import recovery
+from accounts.factors import recovery
 from accounts.models import RecoveryCode, User
 from tests.conftest import PASSWORD
 

@@ -13,7 +13,7 @@ from django.db import connection
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accounts import totp
+from accounts.factors import totp
 from accounts.models import Totp, User
 from tests.accounts.authenticator import SECRET, code_now, give_app
 from tests.conftest import PASSWORD

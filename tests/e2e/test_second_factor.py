@@ -9,7 +9,7 @@ import pytest
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.virtual_authenticator import VirtualAuthenticatorOptions
 
-from accounts import totp
+from accounts.factors import totp
 from accounts.models import Passkey
 from tests.conftest import PASSWORD
 from tests.processes import until

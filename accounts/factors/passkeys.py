@@ -214,7 +214,7 @@ def _descriptors(user: User) -> list[PublicKeyCredentialDescriptor]:
 
 def _handle(user_id: int) -> bytes:
     """Return what a device knows the user by, which says nothing about them."""
-    return hashlib.sha256(f"accounts.passkeys {user_id}".encode()).digest()
+    return hashlib.sha256(f"accounts.factors.passkeys {user_id}".encode()).digest()
 
 
 def _host() -> str:

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from django.conf import settings
 from django.utils import timezone
 
-from accounts import encryption
+from accounts.factors import encryption
 from accounts.models import Totp, User
 
 PERIOD = 30

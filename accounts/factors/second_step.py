@@ -27,10 +27,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
-from accounts import recovery
 from accounts.door import MFA, log_in, next_url, note_second_factor
-from accounts.factor_forms import CodeForm
-from accounts.factors import RECOVERY_CODE, has_factor, is_required, record_attempt, use_code
+from accounts.factors import RECOVERY_CODE, has_factor, is_required, record_attempt, recovery, use_code
+from accounts.factors.forms import CodeForm
 from accounts.models import User
 from accounts.throttle import SECOND_FACTOR, take
 

@@ -16,15 +16,16 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 
-from accounts import factors, passkeys
+from accounts import factors
 from accounts.door import log_in, next_url, note_second_factor, prove
 from accounts.events import Kind, Outcome, record
-from accounts.factor_forms import PasskeyForm
-from accounts.factor_views import changes_factors, remove_factor, with_codes
+from accounts.factors import passkeys
+from accounts.factors.forms import PasskeyForm
+from accounts.factors.passkeys import PasskeyError
+from accounts.factors.second_step import PENDING, finish, nothing_to_take, waiting
+from accounts.factors.views import changes_factors, remove_factor, with_codes
 from accounts.models import Passkey, User
 from accounts.network import client_of
-from accounts.passkeys import PasskeyError
-from accounts.second_step import PENDING, finish, nothing_to_take, waiting
 from accounts.throttle import FIVE_MINUTES, REAUTHENTICATION, SECOND_FACTOR, Limit, Policy, take
 from accounts.user_agents import name_of
 

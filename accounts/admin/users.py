@@ -14,11 +14,10 @@ from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import browsers, factors
+from accounts.admin.mail_previews import MailPreviews
 from accounts.door import sensitive
-from accounts.event_admin import SecurityEventAdmin
 from accounts.events import Kind, record
-from accounts.mail_previews import MailPreviews
-from accounts.models import SecurityEvent, User
+from accounts.models import User
 from accounts.sessions import end_sessions
 from accounts.tasks import send_password_changed_email
 
@@ -30,9 +29,6 @@ class UserCreationForm(BaseUserCreationForm[User]):
         model = User
         fields = ("email", "display_name", "language")
         field_classes: dict[str, type] = {}
-
-
-admin.site.register(SecurityEvent, SecurityEventAdmin)
 
 
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")

@@ -17,9 +17,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
-from accounts import encryption, factors, passkeys, recovery, totp
+from accounts import factors
 from accounts.door import MFA, View, note_second_factor, sensitive
-from accounts.factor_forms import AppCodeForm
+from accounts.factors import encryption, passkeys, recovery, totp
+from accounts.factors.forms import AppCodeForm
 from accounts.models import Passkey, Totp, User
 
 IN_SET_UP = "totp_setup"

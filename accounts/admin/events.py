@@ -30,6 +30,7 @@ class KindFilter(admin.SimpleListFilter):
         return queryset.filter(kind=self.value()) if self.value() in Kind.values else queryset
 
 
+@admin.register(SecurityEvent)
 class SecurityEventAdmin(admin.ModelAdmin[SecurityEvent]):
     """Nobody can add, change or delete an event."""
 

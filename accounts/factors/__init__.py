@@ -1,7 +1,8 @@
 """The second factors of a user: which there are, who needs one, and what happens when they change.
 
-Each change is one transaction with its security event and the task that mails the user. The codes and keys
-themselves are in `accounts.totp`, `accounts.recovery` and `accounts.passkeys`.
+Each change is one transaction with its security event and the task that mails the user. Below are the kinds: codes of
+an app (`totp`, whose secrets `encryption` keeps), `recovery` codes, and `passkeys`; where a login asks for one
+(`second_step`); and the pages on which their user looks after them (`views`, `passkey_views`, `forms`).
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from accounts import recovery, totp
 from accounts.door import MFA
 from accounts.events import Kind, Outcome, record
+from accounts.factors import recovery, totp
 from accounts.models import Passkey, RecoveryCode, Totp, User
 from accounts.sessions import end_sessions
 from accounts.tasks import send_second_factor_changed_email

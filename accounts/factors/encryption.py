@@ -42,7 +42,7 @@ def renew(token: str, purpose: str) -> str:
 
 def _ciphers(purpose: str) -> list[Fernet]:
     """Return one for each key, the present first."""
-    info = f"accounts.encryption {purpose}".encode()
+    info = f"accounts.factors.encryption {purpose}".encode()
     return [
         Fernet(urlsafe_b64encode(HKDF(algorithm=SHA256(), length=32, salt=None, info=info).derive(key.encode())))
         for key in (settings.SECRET_KEY, *settings.SECRET_KEY_FALLBACKS)
