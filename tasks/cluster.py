@@ -276,17 +276,23 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel
 
 def _push(*args: Any) -> None:
     """Be the pusher: django-q2's loop."""
-    connection_created.connect(_keep_plans)
+    connection_created.connect(_for_claims)
     pusher(*args)
 
 
-def _keep_plans(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
-    """Let PostgreSQL keep its plan of a claim, which takes longer to plan than to run; neither compile it (jit) nor
-    read a table from end to end, which looks best while the plan is made, when the table is small.
-    """
+FOR_CLAIMS = """
+    SET plan_cache_mode = force_generic_plan;  -- a claim takes longer to plan than to run
+    SET jit = off;  -- and longer still to compile
+    SET enable_seqscan = off;  -- this plan is kept when the table, small while it is made, has grown
+    SET synchronous_commit = off  -- neither a claim nor a wake-up need survive the server
+"""
+
+
+def _for_claims(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    """Set up a connection of the pusher to PostgreSQL."""
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
-            cursor.execute("SET plan_cache_mode = force_generic_plan; SET jit = off; SET enable_seqscan = off")
+            cursor.execute(FOR_CLAIMS)
 
 
 class _Nowhere:

@@ -134,7 +134,7 @@ def test_a_plan_that_was_made_for_a_small_table_is_not_kept(small_table, monkeyp
 
 @only_postgresql
 def test_a_claim_reads_no_table_from_end_to_end_however_small_it_was(small_table):
-    cluster._keep_plans(connection)
+    cluster._for_claims(connection)
     leases.claim(rows.cluster_row().pk, 10, ["default"], registry)
     grow()
     assert "Seq Scan on tasks_task" not in plan_of("WITH RECURSIVE", "'{default}'", "'{}'", *"11", *["NULL"] * 2)
