@@ -25,6 +25,8 @@ from tests.processes import Process, until
 
 WARM = 10
 IDLE = 30
+RATES = {10: 100, 100: 500, 300: 900}
+"""Tasks a second, and how many of them. At 10 a second every worker is idle when the task comes."""
 
 
 def drain(system: System, options: argparse.Namespace) -> Figures:
@@ -41,14 +43,19 @@ def drain(system: System, options: argparse.Namespace) -> Figures:
 
 
 def pickup(system: System, options: argparse.Namespace) -> Figures:
-    """Single enqueues, ten a second, on idle workers: from the return of the enqueue to the start."""
-    count = 10 if options.quick else 100
+    """Single enqueues at a steady rate: from the return of the enqueue to the start."""
+    figures: Figures = {}
     with running(system):
         warm_up(system)
-        committed = system.produce("pace", WARM, count, 10)
-        assert page().wait(count, WARM), "the tasks do not all start"
-    delays = [1000 * (start - at) for start, at in zip(page().starts(count, WARM), committed, strict=True)]
-    return {f"pickup p{share} ms": percentile(delays, share / 100) for share in (50, 95, 99)}
+        first = WARM
+        for rate, count in RATES.items():
+            count = 10 if options.quick else count
+            committed = system.produce("pace", first, count, rate)
+            assert page().wait(count, first), "the tasks do not all start"
+            delays = [1000 * (start - at) for start, at in zip(page().starts(count, first), committed, strict=True)]
+            figures |= {f"{rate}/s: p{share} ms": percentile(delays, share / 100) for share in (50, 95, 99)}
+            first += count
+    return figures
 
 
 def enqueue(system: System, options: argparse.Namespace) -> Figures:
@@ -163,7 +170,8 @@ def main(arguments: list[str]) -> int:
         finally:
             for system in options.chosen:
                 system.remove()
-    print(f"\n{table(results, options.chosen)}\n")
+    for name in options.measures:
+        print(f"\n{name}:\n\n{table([row for row in results.rows if row['measure'] == name], options.chosen)}\n")
     print(" · ".join(f"{name}: {value}" for name, value in results.facts.items()))
     print("\n".join(report.notes(results.rows, "system")))
     return 1 if any("error" in row for row in results.rows) else 0
@@ -187,10 +195,10 @@ def measure(options: argparse.Namespace) -> Iterator[dict]:
             yield {"measure": "idle", "system": system.name, "repeat": 1, "figures": figures}
 
 
-def table(results: report.Results, chosen: list[System]) -> str:
+def table(rows: list[dict], chosen: list[System]) -> str:
     """Return a line for each system: medians, and how many times this project's on the same store that is."""
     values: dict[str, dict[str, list[float]]] = {}
-    for row in results.rows:
+    for row in rows:
         for figure, value in row.get("figures", {}).items():
             values.setdefault(figure, {}).setdefault(row["system"], []).append(value)
     lines = [f"| system | {' | '.join(values)} |", "|---|" + "---:|" * len(values)]
