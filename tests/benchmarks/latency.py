@@ -13,7 +13,7 @@ from tests.benchmarks.page import page
 from tests.benchmarks.report import percentile
 from tests.benchmarks.tasks import noop
 
-RATES = {10: 200, 100: 1000, 300: 3000}
+RATES = {10: 100, 100: 500, 300: 1500}
 """Tasks a second, and how many of them."""
 
 

@@ -16,7 +16,7 @@ MEASURES = {
     "bulk": "enqueue_many of 10,000 tasks",
     "signup": "a signup with and without its task",
     "flat": "rate and pickup beside 100,000 rows in the way; with --large also beside millions, and by kind",
-    "schedules": "how late due times are settled, and what 10,000 schedules cost that are not due",
+    "schedules": "how late due times are settled, what 10,000 cost that are not due; only if it is named",
     "scaling": "two clusters of two workers beside one of four; PostgreSQL only",
     "prune": "expired tasks, with signups going on beside it; --rows, with --large 5,000,000; only if it is named",
     "accounts": "an attack of 50 logins/s on one account, beside others; --large: and 1,000,000 users; only if named",
@@ -46,7 +46,9 @@ def parse(arguments: list[str]) -> Options:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="measures:\n" + "\n".join(f"  {name:<9} {what}" for name, what in MEASURES.items()),
     )
-    parser.add_argument("measures", nargs="*", metavar="MEASURE", help="default: all but prune, accounts and profile")
+    parser.add_argument(
+        "measures", nargs="*", metavar="MEASURE", help="default: all but schedules, prune, accounts and profile"
+    )
     parser.add_argument("--database", choices=DATABASES, help="default: both")
     parser.add_argument("--tasks", type=int, help="tasks of a drain; default: 20000")
     parser.add_argument("--rows", type=int, help="expired rows of a prune; default: 200000")
@@ -62,7 +64,9 @@ def parse(arguments: list[str]) -> Options:
     given = parser.parse_args(arguments)
     if unknown := [name for name in given.measures if name not in MEASURES]:
         parser.error(f"there is no measure {', '.join(unknown)}. Known: {', '.join(MEASURES)}.")
-    given.measures = given.measures or [name for name in MEASURES if name not in ("prune", "accounts", "profile")]
+    given.measures = given.measures or [
+        name for name in MEASURES if name not in ("schedules", "prune", "accounts", "profile")
+    ]
     given.tasks = given.tasks or (200 if given.quick else 20_000)
     given.rows = given.rows or (2_000 if given.quick else 5_000_000 if given.large else 200_000)
     given.repeats = given.repeats or (1 if given.quick else None)

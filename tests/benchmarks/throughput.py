@@ -89,12 +89,12 @@ def flat(options: Options) -> Iterator[Figures]:
     }
     cases: dict[str, Callable[[], object]] = {
         "nothing else": lambda: None,
-        f"{FEW:,} more waiting": lambda: _waiting(many if options.quick else FEW, count),
         f"{many:,} more waiting": lambda: _waiting(many, count),
         f"{many:,} finished": lambda: _finished(many),
         f"{many:,} that may not be taken": lambda: [add(many // 4) for add in may_not_be_taken.values()],
     }
     if options.large:
+        cases |= {f"{FEW:,} more waiting": lambda: _waiting(FEW, count)}
         cases |= {f"{many:,} {name}": partial(add, many) for name, add in may_not_be_taken.items()}
         cases |= {
             f"{VERY_MANY:,} more waiting": lambda: _waiting(VERY_MANY, count),
