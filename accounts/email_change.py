@@ -1,5 +1,7 @@
 """Another address for an account: asked for, confirmed by a link to the new one, undone by a link to the old one.
 
+An administrator needs no confirmation; the old address is told all the same, see `follow_administrator`.
+
 Whoever asks has typed the password, and never learns whether the new address has an account: the worker knows whom to
 mail. The link to the new address works where the user is logged in. The link to the old one works for UNDO_LIFETIME
 after the change, for whoever reads the mails of that address: it takes the account back from somebody who knew the
@@ -24,6 +26,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.utils.crypto import get_random_string
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
@@ -42,7 +45,9 @@ from accounts.sessions import end_sessions
 from accounts.tasks import (
     send_email_change_asked_email,
     send_email_change_link,
+    send_email_changed_by_administrator_email,
     send_email_changed_email,
+    send_email_set_by_administrator_email,
     send_password_reset_email,
 )
 from tasks.retention import delete
@@ -135,6 +140,31 @@ def _is_way_back(change: EmailChange) -> bool:
     if away is None:
         return False
     return bool(own.filter(Q(pk=away.pk) | Q(confirmed_at__gt=away.confirmed_at)).update(undone_at=Now()))
+
+
+def follow_administrator(user: User, before: User, request: HttpRequest) -> None:
+    """Do what belongs to an address that an administrator has typed, in the transaction that stores it.
+
+    The old address is told, with the link that undoes the change, under the conditions of `confirm`; without a link it
+    does not learn the new one. Sessions end, but for that of the administrator, and no browser is known any more.
+
+    The new address can log in and counts as not verified, as in Django whatever an administrator types shows nothing
+    of who reads its mails: it gets a link of its own. Typed by mistake, it may be a stranger's, who must not gain by
+    that: the link asks for the password, cannot remove the account, and a reset takes no second factors away, see
+    `EmailChanges.that_gave`.
+    """
+    change = EmailChange.objects.create(
+        user=user, old_email=before.email, new_email=user.email, confirmed_at=timezone.now()
+    )
+    record(Kind.EMAIL_CHANGED, request, user, change=change.pk)
+    end_sessions(user.pk, except_key=request.session.session_key)
+    browsers.forget(user)
+    is_way_back = _is_way_back(change)
+    if user.is_active:
+        send_email_set_by_administrator_email.enqueue(user.pk)
+        if not is_way_back:  # else the old one is a thief's
+            is_undoable = before.email_verified_at is not None
+            send_email_changed_by_administrator_email.enqueue(change.pk, is_undoable)
 
 
 def undo(change: EmailChange, request: HttpRequest | None = None) -> Result:

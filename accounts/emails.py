@@ -85,6 +85,23 @@ def email_changed(change: EmailChange, task_id: str) -> EmailMultiAlternatives:
     return _mail("email_changed", change.user, task_id, to=change.old_email, **context)
 
 
+def email_changed_by_administrator(change: EmailChange, task_id: str, is_undoable: bool) -> EmailMultiAlternatives:
+    """Return the mail that tells the old address of a change by an administrator.
+
+    If it can be undone, with the link and the new address: else the old one may be somebody else's.
+    """
+    context: dict[str, Any] = {"url": "", "days": UNDO_LIFETIME.days, "new_email": ""}
+    if is_undoable:
+        context |= {"url": tokens.undo_change_url(change), "new_email": change.new_email}
+    return _mail("email_changed_by_administrator", change.user, task_id, to=change.old_email, **context)
+
+
+def email_set_by_administrator(user: User, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail to an address that an administrator has typed, with the link that verifies it."""
+    context: dict[str, Any] = {"url": tokens.verification_url(user), "days": tokens.VERIFY_LIFETIME.days}
+    return _mail("email_set_by_administrator", user, task_id, **context)
+
+
 def address_wanted(user: User, task_id: str) -> EmailMultiAlternatives:
     """Return the mail that tells a user of somebody who wanted their address for another account."""
     return _mail("address_wanted", user, task_id, url=settings.SITE_URL + reverse("accounts:login"))

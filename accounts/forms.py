@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.events import Kind, Outcome, record
 from accounts.factors import take_away
-from accounts.models import LowercaseEmailField, User
+from accounts.models import EmailChange, LowercaseEmailField, User
 from accounts.sessions import end_sessions
 from accounts.tasks import (
     resend_verification_email,
@@ -204,10 +204,11 @@ class NewPasswordForm(forms.Form):
         """Store the password and the task that tells the user, both or neither; False if another was faster.
 
         It is hashed first, as at a signup. The user's sessions end with it. Where it is the first proof of the address,
-        somebody else may have signed up with it: their second factors go too.
+        somebody else may have signed up with it: their second factors go too. Not where an administrator has typed it.
         """
         password_hash = make_password(self.cleaned_data["password"])
         is_first_proof = self.proves_email and self.user.email_verified_at is None
+        is_first_proof = is_first_proof and not EmailChange.objects.that_gave(self.user).exists()
         with transaction.atomic():
             is_changed = self.user.replace_password(password_hash, proves_email=self.proves_email)
             if is_changed:

@@ -82,6 +82,14 @@ MAILS: dict[str, ListedMail] = {
         _("to the old address, after the change"),
         lambda: {"url": _link("undo_email_change", "sample"), "days": 7, "new_email": "new@example.org"},
     ),
+    "email_changed_by_administrator": ListedMail(
+        _("to the old address, after a change by an administrator"),
+        lambda: {"url": _link("undo_email_change", "sample"), "days": 7, "new_email": "new@example.org"},
+    ),
+    "email_set_by_administrator": ListedMail(
+        _("to the new address, after a change by an administrator"),
+        lambda: {"url": _link("verify", "sample"), "days": 3},
+    ),
     "address_wanted": ListedMail(
         _("when somebody else asks for an address that has an account"), lambda: {"url": _link("login")}
     ),

@@ -168,6 +168,21 @@ def send_email_changed_email(context: TaskContext, change_id: int) -> None:
     emails.email_changed(_change(change_id, confirmed_at__isnull=False), context.task_result.id).send()
 
 
+@task(takes_context=True, **MAIL)
+def send_email_changed_by_administrator_email(context: TaskContext, change_id: int, is_undoable: bool) -> None:
+    """Tell the old address that an administrator has given the account another one; with the link where allowed."""
+    change = _change(change_id, confirmed_at__isnull=False)
+    emails.email_changed_by_administrator(change, context.task_result.id, is_undoable).send()
+
+
+@task(takes_context=True, **MAIL)
+def send_email_set_by_administrator_email(context: TaskContext, user_id: int) -> None:
+    """Send the link that verifies an address that an administrator has typed; nothing to do once it is verified."""
+    user = _user(user_id)
+    if user.email_verified_at is None:
+        emails.email_set_by_administrator(user, context.task_result.id).send()
+
+
 @schedule("40 3 * * *")
 @task(queue_name="maintenance", timeout=3600)
 def cut_addresses_of_events() -> int:

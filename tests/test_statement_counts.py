@@ -73,7 +73,7 @@ RECORDED: dict[str, tuple[int, int]] = {
     "second step of a login": (21, 21),
     "password reset, known address": (5, 5),
     "password reset, unknown address": (5, 5),
-    "new password by the link": (14, 14),
+    "new password by the link": (15, 15),
     "resend, unverified address": (5, 5),
     "resend, unknown address": (5, 5),
     "password change": (24, 24),

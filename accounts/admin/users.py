@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import browsers, factors
 from accounts.admin.mail_previews import MailPreviews
 from accounts.door import sensitive
+from accounts.email_change import follow_administrator
 from accounts.events import Kind, record
 from accounts.models import User
 from accounts.sessions import end_sessions
@@ -76,10 +77,16 @@ class UserAdmin(DjangoUserAdmin[User]):
         return super().has_delete_permission(request, obj) and _is_in_reach(request, obj) and not is_own
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Take a changed address for unverified."""
+        """Take a changed address for unverified, tell both addresses, and end the sessions of the user."""
+        before = None
         if change and "email" in form.changed_data:
+            before = User.objects.select_for_update(no_key=True).get(pk=obj.pk)
+        is_another = before is not None and before.email != obj.email  # not only spelt otherwise
+        if is_another:
             obj.email_verified_at = None
         super().save_model(request, obj, form, change)
+        if before is not None and is_another:
+            follow_administrator(obj, before, request)
         if not change:
             record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, is_new=True)
         elif form.changed_data:

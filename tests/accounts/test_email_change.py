@@ -19,7 +19,7 @@ from django.utils import timezone
 
 from accounts import tokens
 from accounts.email_change import Result, confirm, undo
-from accounts.models import EmailChange, Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
+from accounts.models import EmailChange, KnownBrowser, Passkey, RecoveryCode, SecurityEvent, Session, Totp, User
 from tasks.models import Task
 from tasks.testing import run_enqueued
 from tests.accounts.authenticator import give_app, give_codes
@@ -549,3 +549,116 @@ def test_a_next_confirmation_and_an_undoing_at_once_leave_the_old_address(transa
         user.refresh_from_db()
         assert user.email == OLD
         assert undo(EmailChange.objects.get(pk=second.pk)) is Result.GONE
+
+
+# By an administrator --------------------------------------------------------------------------------------------------
+
+
+def typed(operator_client: Client, user: User, email: str, **data: str) -> None:
+    """An administrator gives the user another address."""
+    fields = {"email": email, "display_name": user.display_name, "language": "en", "is_active": "on"} | data
+    page = f"/admin/accounts/user/{user.pk}/change/"
+    assert operator_client.post(page, fields)["Location"] == "/admin/accounts/user/"
+
+
+def test_an_administrator_who_changes_an_address_is_told_of_at_both_and_ends_the_sessions(
+    operator_client, operator, alices, alice, mailoutbox
+):
+    typed(operator_client, alice, " Alice@New.example.org ")
+    assert alices.get("/accounts/").status_code == 302
+    assert operator_client.get("/accounts/").status_code == 200
+    assert not KnownBrowser.objects.filter(user=alice).exists()
+    alice.refresh_from_db()
+    assert (alice.email, alice.email_verified_at) == (NEW, None)
+    event = SecurityEvent.objects.get(kind="email-changed")
+    change = EmailChange.objects.get()
+    assert (event.user, event.actor, event.details) == (alice, operator, {"change": change.pk})
+    assert SecurityEvent.objects.get(kind="changed-by-administrator").details == {"fields": ["email"]}
+    run_enqueued()
+    assert sorted((mail.to, mail.subject) for mail in mailoutbox) == [
+        ([OLD], "Your address at Steward was changed"),
+        ([NEW], "Your new address at Steward: please verify it"),
+    ]
+    mails = {mail.to[0]: mail.body for mail in mailoutbox}
+    assert f"an administrator has changed the address of your account at Steward. It is now {NEW}." in mails[OLD]
+    assert "/email-change/" not in mails[NEW]
+    [link] = re.findall(r"http://testserver(/accounts/verify/\S+)", mails[NEW])
+    logged_in(alice).post(link)
+    alice.refresh_from_db()
+    assert alice.email_verified_at is not None
+
+
+def test_the_old_address_undoes_what_an_administrator_has_changed(operator_client, alice, mailoutbox):
+    typed(operator_client, alice, NEW)
+    run_enqueued()
+    [link] = [link for mail in mailoutbox for link in re.findall(r"http://testserver(/\S+/undo/\S+)", mail.body)]
+    assert "The change is undone" in text(Client().post(link))
+    alice.refresh_from_db()
+    assert (alice.email, alice.check_password(PASSWORD)) == (OLD, False)
+    assert alice.email_verified_at is not None
+
+
+def test_an_old_address_that_nobody_has_verified_learns_no_new_one_and_gets_no_link(
+    operator_client, newcomer, mailoutbox
+):
+    typed(operator_client, newcomer, NEW)
+    run_enqueued()
+    [told] = [mail for mail in mailoutbox if mail.to == [OLD]]
+    assert "an administrator has given your account at Steward another address." in told.body
+    parts = told.body + html_of(told)
+    assert [part in parts for part in (NEW, "/email-change/")] == [False, False]
+
+
+def test_an_administrator_who_leads_an_account_back_gives_the_thief_no_link(operator_client, alice, mailoutbox):
+    theft = confirmed(alice)
+    Task.objects.all().delete()
+    typed(operator_client, alice, OLD)
+    run_enqueued()
+    assert [mail.to for mail in mailoutbox] == [[OLD]]
+    theft.refresh_from_db()
+    assert theft.undone_at is not None
+    assert not EmailChange.objects.undoable().exists()
+
+
+def test_an_address_that_is_only_spelt_otherwise_is_the_same(operator_client, alices, alice):
+    typed(operator_client, alice, OLD.upper())
+    alice.refresh_from_db()
+    assert alice.email_verified_at is not None
+    assert alices.get("/accounts/").status_code == 200
+    assert (Task.objects.count(), EmailChange.objects.count()) == (0, 0)
+
+
+def test_a_user_who_is_switched_off_gets_no_mail_of_it(operator_client, alice, enqueued):
+    typed(operator_client, alice, NEW, is_active="")
+    assert (address_of(alice), enqueued()) == (NEW, [])
+    assert events("email-changed") == [("succeeded", alice.pk)]
+
+
+def test_a_stranger_whose_address_was_typed_by_mistake_neither_removes_the_account_nor_its_second_factors(
+    operator_client, alice
+):
+    give_app(alice)
+    typed(operator_client, alice, NEW)
+    alice.refresh_from_db()
+    page = text(Client().post(path(tokens.disown_url(alice))))
+    assert "<h1>" in page
+    assert User.objects.filter(pk=alice.pk).exists()
+    Client().post(path(tokens.reset_url(alice)), {"password": "another lamp by the sea"})
+    alice.refresh_from_db()
+    assert alice.check_password("another lamp by the sea")
+    assert Totp.objects.filter(user=alice).exists()
+
+
+def test_an_address_that_an_administrator_types_and_what_follows_are_stored_together(transactional_db):
+    def breaks(execute, sql, params, many, context):
+        if "tasks_task" in sql:
+            raise OperationalError("the disk is full")
+        return execute(sql, params, many, context)
+
+    alice = User.objects.create_user(OLD, PASSWORD)
+    browser = logged_in(User.objects.create_superuser("operator@example.org", PASSWORD))
+    browser.raise_request_exception = False
+    fields = {"email": NEW, "language": "en", "is_active": "on"}
+    with connection.execute_wrapper(breaks):
+        assert browser.post(f"/admin/accounts/user/{alice.pk}/change/", fields).status_code == 500
+    assert (address_of(alice), EmailChange.objects.count()) == (OLD, 0)

@@ -44,6 +44,8 @@ MAILS = [
     of_change(emails.email_change_link),
     of_change(emails.email_change_asked),
     of_change(emails.email_changed),
+    of_change(partial(emails.email_changed_by_administrator, is_undoable=True)),
+    emails.email_set_by_administrator,
 ]
 
 
