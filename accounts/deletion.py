@@ -1,4 +1,7 @@
-"""The deletion of an account, as its user sees it: asked for, taken back. What follows is in `accounts.erasure`."""
+"""The deletion of an account: asked for and taken back by its user, or asked for by an administrator.
+
+What follows is in `accounts.erasure`.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.contrib import messages
 from django.db import transaction
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -42,6 +46,20 @@ def ask(user: User, request: HttpRequest) -> datetime | None:
         send_deletion_asked_email.enqueue(user.pk)
         record(Kind.DELETION_ASKED, request, user)
     return after
+
+
+def ask_by_administrator(user: User, request: HttpRequest) -> None:
+    """Close the account, and let it be erased without GRACE. Raises LastSuperuser.
+
+    Nobody can log in to it or take it back any more. What follows is the same as at the end of GRACE, the last mail
+    included. It may be asked for again, while there still is a row.
+    """
+    with transaction.atomic():
+        if is_last_superuser(user.pk):
+            raise LastSuperuser
+        if User.objects.filter(pk=user.pk).update(is_active=False, delete_after=Now()):
+            erase_account.enqueue(user.pk)
+            record(Kind.DELETION_ASKED, request, user)
 
 
 def take_back(user: User, request: HttpRequest | None) -> bool:

@@ -3,22 +3,27 @@
 from typing import Any
 
 from django.contrib import admin, messages
+from django.contrib.admin.actions import delete_selected
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.forms import BaseUserCreationForm
 from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
 from django.urls import URLPattern
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from accounts import browsers, factors
 from accounts.admin.mail_previews import MailPreviews
+from accounts.deletion import LastSuperuser, ask_by_administrator
 from accounts.door import sensitive
 from accounts.email_change import follow_administrator
-from accounts.events import Kind, record
+from accounts.events import Kind, Outcome, record
 from accounts.models import User
+from accounts.personal_data import registered
 from accounts.sessions import end_sessions
 from accounts.tasks import send_password_changed_email
 
@@ -47,7 +52,7 @@ class UserAdmin(DjangoUserAdmin[User]):
     search_fields = ("email", "display_name")
     ordering = ("-pk",)
     readonly_fields = ("email_verified_at", "last_login", "created_at", "second_factors")
-    actions = ("remove_second_factors",)
+    actions = ("delete_selected", "remove_second_factors")
     fieldsets = (
         (None, {"fields": ("email", "password", "second_factors", "display_name", "language")}),
         (_("Rights"), {"fields": ("is_active", *RIGHTS)}),
@@ -102,8 +107,28 @@ class UserAdmin(DjangoUserAdmin[User]):
         return sensitive(super().changeform_view)(request, *args, **kwargs)
 
     def delete_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Ask, and delete a user."""
-        return sensitive(super().delete_view)(request, *args, **kwargs)
+        """Ask, and let a user be erased."""
+        return sensitive(self._ask_and_delete)(request, *args, **kwargs)
+
+    def _ask_and_delete(self, request: HttpRequest, object_id: str, extra_context: Any = None) -> HttpResponse:
+        try:
+            return super().delete_view(request, object_id, {**(extra_context or {}), **_what_is_erased()})
+        except LastSuperuser:  # which has rolled back the line in the log of the administration
+            self._refuse_deletion(request, int(unquote(object_id)))
+            return redirect("admin:accounts_user_changelist")
+
+    def _refuse_deletion(self, request: HttpRequest, user_id: int) -> None:
+        record(Kind.DELETION_ASKED, request, user_id, Outcome.REFUSED)
+        text = gettext("The last administrator who can manage everything here cannot be deleted.")
+        self.message_user(request, text, messages.ERROR)
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[str], dict[Any, int], set[Any], list[str]]:
+        """Return the users alone: what goes with them is not found by Django's rules, see `accounts.erasure`."""
+        is_lacking = not all(self.has_delete_permission(request, user) for user in objs)
+        lacking = {self.opts.verbose_name} if is_lacking else set()
+        return [str(user) for user in objs], {self.opts.verbose_name_plural: len(objs)}, lacking, []
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:  # noqa: A002 - Django's name
         """Let an administrator set a password, which ends the sessions of the user and is told to them by mail."""
@@ -122,17 +147,48 @@ class UserAdmin(DjangoUserAdmin[User]):
         return response
 
     def delete_model(self, request: HttpRequest, obj: User) -> None:
-        """Delete a user."""
-        pk = obj.pk
-        super().delete_model(request, obj)
-        record(Kind.ACCOUNT_DELETED, request, account=pk)
+        """Let a user be erased, in the background. Raises LastSuperuser."""
+        ask_by_administrator(obj, request)
 
     def delete_queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> None:
-        """Delete the chosen users."""
-        keys = list(queryset.values_list("pk", flat=True))
-        super().delete_queryset(request, queryset)
-        for pk in keys:
-            record(Kind.ACCOUNT_DELETED, request, account=pk)
+        """Let users be erased. Raises LastSuperuser."""
+        for user in queryset:
+            self.delete_model(request, user)
+
+    def response_delete(self, request: HttpRequest, obj_display: str, obj_id: int) -> HttpResponse:
+        """Say what happens to the account, and go back to the list."""
+        self._say_deleted(request, 1)
+        return redirect("admin:accounts_user_changelist")
+
+    @admin.action(description=delete_selected.short_description, permissions=["delete"])  # type: ignore[attr-defined]  # of an action
+    def delete_selected(self, request: HttpRequest, users: QuerySet[User]) -> HttpResponse | None:
+        """Ask, and let the chosen users be erased, but for one that is the last superuser."""
+        if not request.POST.get("post") or not all(self.has_delete_permission(request, user) for user in users):
+            page = delete_selected(self, request, users)  # Django's, which asks or refuses
+            assert isinstance(page, TemplateResponse)
+            page.context_data = {**(page.context_data or {}), **_what_is_erased()}
+            return page
+        count = 0
+        for user in users:
+            try:
+                with transaction.atomic():
+                    self.log_deletions(request, User.objects.filter(pk=user.pk))
+                    self.delete_model(request, user)
+            except LastSuperuser:
+                self._refuse_deletion(request, user.pk)
+            else:
+                count += 1
+        if count:
+            self._say_deleted(request, count)
+        return None
+
+    def _say_deleted(self, request: HttpRequest, count: int) -> None:
+        text = ngettext(
+            "%(count)s account is closed. What is stored about its user is being erased.",
+            "%(count)s accounts are closed. What is stored about their users is being erased.",
+            count,
+        )
+        self.message_user(request, text % {"count": count}, messages.SUCCESS)
 
     @admin.display(description=_("second factors"))
     def second_factors(self, user: User) -> str:
@@ -159,6 +215,10 @@ class UserAdmin(DjangoUserAdmin[User]):
             count = sum(factors.remove_all(user, request) for user in users)
             text = ngettext("Removed for %(count)s user.", "Removed for %(count)s users.", count) % {"count": count}
             self.message_user(request, text, messages.SUCCESS if count else messages.WARNING)
+
+
+def _what_is_erased() -> dict[str, Any]:
+    return {"erased": [data.title for data in registered.values()]}
 
 
 def _is_in_reach(request: HttpRequest, user: User | None) -> bool:

@@ -8,6 +8,7 @@ from django.contrib.auth.models import Permission
 from django.test import Client
 
 from accounts.models import KnownBrowser, SecurityEvent, Session, User
+from tasks.testing import run_enqueued
 from tests.accounts.conftest import browser_of
 from tests.accounts.test_login import login
 from tests.conftest import PASSWORD
@@ -152,6 +153,7 @@ def test_a_user_can_be_switched_off_and_deleted(operator_client, alice):
     assert alice.is_active is False
     text(operator_client.get(f"{LIST}{alice.pk}/delete/"))
     assert operator_client.post(f"{LIST}{alice.pk}/delete/", {"post": "yes"}).status_code == 302
+    run_enqueued()
     assert not User.objects.filter(pk=alice.pk).exists()
 
 
@@ -210,6 +212,7 @@ def test_the_last_superuser_stays_one(operator_client, operator):
     operator.refresh_from_db()
     assert (operator.display_name, operator.is_active, operator.is_staff) == ("Still here", True, True)
     operator_client.post(LIST, chosen | {"_selected_action": [other.pk]})
+    run_enqueued()
     assert list(User.objects.all()) == [operator]
 
 
@@ -267,4 +270,5 @@ def test_staff_deletes_and_sets_the_password_of_everybody_else(clerk, alice):
     new = {"password1": "another lamp by the sea", "password2": "another lamp by the sea", "usable_password": "true"}
     assert clerk.post(f"{LIST}{alice.pk}/password/", new).status_code == 302
     assert clerk.post(f"{LIST}{alice.pk}/delete/", {"post": "yes"}).status_code == 302
+    run_enqueued()
     assert not User.objects.filter(pk=alice.pk).exists()

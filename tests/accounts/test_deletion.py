@@ -479,9 +479,97 @@ def test_another_app_erases_what_it_keeps(alice):
     assert erased == [alice.pk, alice.pk]  # once more at the very end, for what came meanwhile
 
 
-def test_an_administrator_can_still_delete_a_user_at_once(busy, operator):
+# By an administrator --------------------------------------------------------------------------------------------------
+
+LIST = "/admin/accounts/user/"
+
+
+@pytest.fixture
+def orders():
+    """The users whose orders another app has erased."""
+    erased: list[int] = []
+    personal_data("orders", "orders", lambda user: [], lambda user: erased.append(user.pk))
+    yield erased
+    del registered["orders"]
+
+
+def delete(browser: Client, *users: User, many: bool = False) -> str:
+    """Delete users in the administration, one or from the list; return the page after it."""
+    if many:
+        data = {"action": "delete_selected", "_selected_action": [user.pk for user in users], "post": "yes"}
+        return text(browser.post(LIST, data, follow=True))
+    [user] = users
+    return text(browser.post(f"{LIST}{user.pk}/delete/", {"post": "yes"}, follow=True))
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "from the list"])
+def test_who_is_deleted_by_an_administrator_is_erased_like_everybody_without_grace(
+    busy, operator, orders, mailoutbox, many
+):
+    tasks.send_password_changed_email.enqueue(busy.pk)
+    run_enqueued()
+    mailoutbox.clear()
     browser = browser_of(operator)
-    assert "Are you sure" in text(browser.get(f"/admin/accounts/user/{busy.pk}/delete/"))
-    assert browser.post(f"/admin/accounts/user/{busy.pk}/delete/", {"post": "yes"}).status_code == 302
+    users = browser_of(busy)
+    page = delete(browser, busy, many=many)
+    assert "1 account is closed. What is stored about its user is being erased." in page
+    assert "successfully" not in page
+    assert users.get("/accounts/").status_code == 302
+    assert deletion.take_back(busy, RequestFactory().post(KEEP)) is False
+    event = SecurityEvent.objects.get(kind="deletion-asked")
+    assert (event.user, event.actor) == (busy, operator)
+    run_enqueued()
     assert list(User.objects.all()) == [operator]
-    assert SecurityEvent.objects.filter(user=None).exists()
+    assert orders == [busy.pk, busy.pk]
+    assert "alice" not in everything().lower()
+    assert [(mail.subject, mail.to) for mail in mailoutbox] == [("Your account at Steward is deleted", [ADDRESS])]
+    event = SecurityEvent.objects.get(kind="deletion-asked")
+    assert (event.user, event.actor) == (None, operator)
+    assert audit()["ok"]
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "from the list"])
+def test_the_page_that_asks_an_administrator_says_what_happens(alice, operator, orders, many):
+    browser = browser_of(operator)
+    data = {"action": "delete_selected", "_selected_action": [alice.pk]}
+    page = text(browser.post(LIST, data) if many else browser.get(f"{LIST}{alice.pk}/delete/"))
+    assert "Are you sure" in page
+    assert "From that moment on, nobody can log in to the account or take the deletion back." in page
+    assert [f"<li>{title}</li>" in page for title in ("Profile", "Sessions", "Orders")] == [True] * 3
+    assert ADDRESS in page
+    assert User.objects.filter(pk=alice.pk, is_active=True, delete_after=None).exists()
+
+
+@pytest.mark.parametrize("many", [False, True], ids=["one", "from the list"])
+def test_an_administrator_who_is_leaving_does_not_delete_the_last_superuser(alice, operator, many):
+    leaving = User.objects.create_superuser("leaving@example.org", PASSWORD)
+    browser = ask(leaving)
+    page = delete(browser, operator, *([alice] if many else []), many=many)
+    assert "The last administrator who can manage everything here cannot be deleted." in page
+    assert set(User.objects.filter(is_active=True, delete_after=None)) == ({operator} if many else {operator, alice})
+    assert events().count(("deletion-asked", "refused")) == 1
+    assert LogEntry.objects.count() == many
+
+
+def test_an_account_that_is_switched_off_or_leaves_already_can_be_deleted_by_an_administrator(alice, operator):
+    ask(alice)
+    off = User.objects.create_user("off@example.org", PASSWORD, is_active=False)
+    delete(browser_of(operator), alice, off, many=True)
+    run_enqueued()
+    assert list(User.objects.all()) == [operator]
+
+
+def test_what_an_administrator_deletes_is_stored_with_its_task_or_not_at_all(transactional_db):
+    alice = User.objects.create_user(ADDRESS, PASSWORD)
+    browser = browser_of(User.objects.create_superuser("operator@example.org", PASSWORD))
+    browser.raise_request_exception = False
+
+    def breaks(execute, sql, params, many, context):
+        if "tasks_task" in sql:
+            raise OperationalError("the disk is full")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(breaks):
+        assert browser.post(f"{LIST}{alice.pk}/delete/", {"post": "yes"}).status_code == 500
+    assert User.objects.filter(pk=alice.pk, is_active=True, delete_after=None).exists()
+    assert (LogEntry.objects.count(), Task.objects.count()) == (0, 0)

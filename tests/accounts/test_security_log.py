@@ -174,10 +174,13 @@ def test_a_new_user_and_deleted_ones_are_written(operator_client, alice):
     operator_client.post(f"{USERS}{alice.pk}/delete/", {"post": "yes"})
     chosen = {"action": "delete_selected", "_selected_action": [new.pk], "post": "yes"}
     operator_client.post(USERS, chosen)
-    assert User.objects.count() == 1
-    assert logged("account-deleted") == [
-        (None, "operator@example.org", "succeeded", {"account": pk}) for pk in (alice.pk, new.pk)
+    assert logged("deletion-asked") == [
+        (email, "operator@example.org", "succeeded", {}) for email in (alice.email, new.email)
     ]
+    run_enqueued()
+    assert User.objects.count() == 1
+    assert logged("deletion-asked") == [(None, "operator@example.org", "succeeded", {})] * 2
+    assert logged("account-deleted") == [(None, None, "succeeded", {})] * 2
 
 
 # The administration --------------------------------------------------------------------------------------------------
