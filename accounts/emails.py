@@ -62,9 +62,12 @@ def password_changed(user: User, task_id: str) -> EmailMultiAlternatives:
 
 def new_login(user: User, event: SecurityEvent, task_id: str) -> EmailMultiAlternatives:
     """Return the mail that tells a user of a login from a new browser, and what to do if it was somebody else."""
-    url = settings.SITE_URL + reverse("accounts:password_reset")
-    browser = lazy(name_of, str)(event.user_agent)  # in the language of the mail
-    return _mail("new_login", user, task_id, url=url, at=event.at, address=event.address, browser=browser)
+    return _mail("new_login", user, task_id, **_where(event))
+
+
+def password_warning(user: User, event: SecurityEvent, task_id: str) -> EmailMultiAlternatives:
+    """Return the mail that tells a user of the right password without a second factor, and what to do about it."""
+    return _mail("password_warning", user, task_id, **_where(event))
 
 
 def email_change_link(change: EmailChange, task_id: str) -> EmailMultiAlternatives:
@@ -134,6 +137,12 @@ def preview(name: str, language: str) -> EmailMultiAlternatives:
     """Return a mail of the list as a sample, to nobody. It holds no link that does anything."""
     user = User(email="name@example.org", display_name="Sample", language=language)
     return _mail(name, user, "0", **mail_list.MAILS[name].sample())
+
+
+def _where(event: SecurityEvent) -> dict[str, Any]:
+    browser = lazy(name_of, str)(event.user_agent)  # in the language of the mail
+    url = settings.SITE_URL + reverse("accounts:password_reset")
+    return {"url": url, "at": event.at, "address": event.address, "browser": browser}
 
 
 def _mail(name: str, user: User, task_id: str, to: str = "", **context: Any) -> EmailMultiAlternatives:

@@ -33,6 +33,7 @@ class Kind(models.TextChoices):
     PASSWORD_RESET = "password-reset", _("password reset")
     PASSWORD_CHANGED = "password-changed", _("password changed")
     SECOND_FACTOR = "second-factor", _("second factor")
+    PASSWORD_WARNING = "password-warning", _("warning by mail: right password, no second factor")
     FACTOR_ADDED = "factor-added", _("second factor added")
     FACTOR_REMOVED = "factor-removed", _("second factor removed")
     RECOVERY_CODES_MADE = "recovery-codes-made", _("recovery codes made")

@@ -66,6 +66,7 @@ MAILS: dict[str, ListedMail] = {
     ),
     "password_changed": ListedMail(_("after a change of the password"), lambda: {"url": _link("password_reset")}),
     "new_login": ListedMail(_("after a login in a new browser"), _new_login_sample),
+    "password_warning": ListedMail(_("after the right password without the second factor"), _new_login_sample),
     "second_factor_changed": ListedMail(
         _("after a change of the second factors"),
         lambda: {"url": _link("password_reset"), "change": _("A passkey was added to your account.")},

@@ -63,14 +63,12 @@ def meant_by(user: User) -> dict[str, list[Any]]:
 
     Of addresses the present one only: one that was typed in a form, or given up, may be somebody else's.
     """
-    logins = SecurityEvent.objects.filter(
-        user=user, kind=Kind.LOGIN, outcome=Outcome.SUCCEEDED
-    )  # a mail tells of these
+    mailed = Q(kind=Kind.LOGIN, outcome=Outcome.SUCCEEDED) | Q(kind=Kind.PASSWORD_WARNING)  # mails tell of these
     return {
         "user_id": [user.pk],
         "email": [user.email],
         "export_id": list(Export.objects.filter(user=user).values_list("pk", flat=True)),
-        "event_id": list(logins.values_list("pk", flat=True)),
+        "event_id": list(SecurityEvent.objects.filter(mailed, user=user).values_list("pk", flat=True)),
         "change_id": list(EmailChange.objects.filter(user=user).values_list("pk", flat=True)),
     }
 

@@ -80,10 +80,13 @@ def send_password_changed_email(context: TaskContext, user_id: int) -> None:
 @task(takes_context=True, **MAIL)
 def send_new_login_email(context: TaskContext, event_id: int) -> None:
     """Tell a user of a login from a browser that is new to them: when, where, and what to do about it."""
-    event = SecurityEvent.objects.filter(pk=event_id).first()
-    if event is None or event.user_id is None:
-        raise Discard("The account is gone.")
-    emails.new_login(_user(event.user_id), event, context.task_result.id).send()
+    emails.new_login(*_user_and_event(event_id), context.task_result.id).send()
+
+
+@task(takes_context=True, **MAIL)
+def send_password_warning_email(context: TaskContext, event_id: int) -> None:
+    """Tell a user of somebody who knows the password and has no second factor: when, where, and what to do about it."""
+    emails.password_warning(*_user_and_event(event_id), context.task_result.id).send()
 
 
 @task(takes_context=True, **MAIL)
@@ -203,6 +206,13 @@ def _user(user_id: int) -> User:
     if user is None:
         raise Discard("The account is gone or was switched off.")
     return user
+
+
+def _user_and_event(event_id: int) -> tuple[User, SecurityEvent]:
+    event = SecurityEvent.objects.filter(pk=event_id).first()
+    if event is None or event.user_id is None:
+        raise Discard("The account is gone.")
+    return _user(event.user_id), event
 
 
 retain(

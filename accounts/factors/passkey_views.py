@@ -22,11 +22,11 @@ from accounts.events import Kind, Outcome, record
 from accounts.factors import passkeys
 from accounts.factors.forms import PasskeyForm
 from accounts.factors.passkeys import PasskeyError
-from accounts.factors.second_step import PENDING, finish, nothing_to_take, waiting
+from accounts.factors.second_step import PENDING, begin_attempt, finish, nothing_to_take, waiting, warn
 from accounts.factors.views import changes_factors, remove_factor, with_codes
 from accounts.models import Passkey, User
 from accounts.network import client_of
-from accounts.throttle import FIVE_MINUTES, REAUTHENTICATION, SECOND_FACTOR, Limit, Policy, take
+from accounts.throttle import FIVE_MINUTES, REAUTHENTICATION, Limit, Policy, take
 from accounts.user_agents import name_of
 
 # No secret can be guessed here; the limit is for the rows that each try writes. It is one with that of the passwords.
@@ -132,11 +132,12 @@ def second_step_with_passkey(request: HttpRequest) -> HttpResponse:
     step = waiting(request)
     if step is None:
         return nothing_to_take(request)
-    attempt = take(SECOND_FACTOR, request, step.user)
+    attempt = begin_attempt(request, step)
     try:
         passkeys.authenticate(request, passkeys.SECOND_STEP, request.POST.get("credential", ""), step.user)
     except PasskeyError:
         factors.record_attempt(request, step.user, "")
+        warn(request, step.user)
         messages.error(request, _("This passkey is none of your account. Try another one, or a code."))
         return redirect_to_login(step.next_url, reverse("accounts:second_step"))
     factors.record_attempt(request, step.user, factors.PASSKEY)

@@ -1,8 +1,9 @@
 """The second step of a login: after the right password, and before anybody is logged in.
 
 In between, the session holds a pending login. It is good for PENDING_LIFETIME, for the second step only, and ends
-when the password changes. A session that was made without a second factor, of somebody who needs one, goes nowhere
-but here (or to where one is set up): `SecondFactorMiddleware`.
+when the password changes. Where the step fails, its user is told that somebody has the password: `warn`. A session that
+was made without a second factor, of somebody who needs one, goes nowhere but here (or to where one is set up):
+`SecondFactorMiddleware`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -27,14 +29,19 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods
 
+from accounts import browsers
 from accounts.door import MFA, log_in, next_url, note_second_factor
+from accounts.events import Kind, record
 from accounts.factors import RECOVERY_CODE, has_factor, is_required, record_attempt, recovery, use_code
 from accounts.factors.forms import CodeForm
 from accounts.models import User
-from accounts.throttle import SECOND_FACTOR, take
+from accounts.tasks import send_password_warning_email
+from accounts.throttle import DAY, SECOND_FACTOR, Attempt, Counter, Limit, Throttled, digest_of, look, take
 
 PENDING = "pending_login"
 PENDING_LIFETIME = timedelta(minutes=10)
+
+ONE_WARNING = Limit(1, DAY)
 
 _SET_UP = "second_factors app app_qr passkey_add passkey_add_options recovery_codes reauthenticate"
 SET_UP = frozenset(f"accounts:{name}" for name in _SET_UP.split())
@@ -99,12 +106,37 @@ def finish(request: HttpRequest, step: Waiting, method: str) -> HttpResponse:
 
 def check_code(request: HttpRequest, step: Waiting, code: str) -> str:
     """Return which factor the code is of, which it uses up; "" for none. Raises Throttled."""
-    attempt = take(SECOND_FACTOR, request, step.user)
+    attempt = begin_attempt(request, step)
     method = use_code(step.user, code)
     record_attempt(request, step.user, method)
     if method:
         attempt.give_back()
+    else:
+        warn(request, step.user)
     return method
+
+
+def begin_attempt(request: HttpRequest, step: Waiting) -> Attempt:
+    """Count an attempt at the second step. Raises Throttled."""
+    try:
+        return take(SECOND_FACTOR, request, step.user)
+    except Throttled:
+        warn(request, step.user)
+        raise
+
+
+def warn(request: HttpRequest, user: User) -> None:
+    """Tell a user by mail that somebody has the password and not the second factor.
+
+    Once a day for each account, and not of a browser that is known to the user. To be called outside of a transaction.
+    """
+    counter = Counter(ONE_WARNING, digest_of(SECOND_FACTOR, "warning", f"user {user.pk}"))
+    if browsers.known_to(request, user) or counter.wait_us(look([counter.digest])):
+        return
+    with transaction.atomic():
+        if counter.take():  # else another was faster
+            event = record(Kind.PASSWORD_WARNING, request, user)
+            send_password_warning_email.enqueue(event.pk)
 
 
 @login_not_required

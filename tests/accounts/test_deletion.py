@@ -399,11 +399,13 @@ def test_a_mail_that_nobody_takes_delays_the_end_and_does_not_prevent_it(alice, 
 def test_what_the_refusals_said_is_scrubbed_too(alice, settings):
     settings.EMAIL_BACKEND = "tests.accounts.test_deletion.Refusing"
     login = SecurityEvent.objects.create(kind="login", outcome="succeeded", user=alice, actor=alice)
+    warning = SecurityEvent.objects.create(kind="password-warning", outcome="succeeded", user=alice)
     change = EmailChange.objects.create(user=alice, old_email=ADDRESS, new_email="new-alice@example.org")
     copy = Export.objects.create(user=alice, finished_at=timezone.now(), expires_at=timezone.now() + timedelta(days=1))
     enqueued = [
         tasks.send_password_changed_email.enqueue(alice.pk),
         tasks.send_new_login_email.enqueue(login.pk),
+        tasks.send_password_warning_email.enqueue(warning.pk),
         tasks.send_email_change_asked_email.enqueue(change.pk),
         tasks.send_export_ready_email.enqueue(copy.pk),
     ]

@@ -23,6 +23,13 @@ def new_login(user: User, task_id: str):
     return emails.new_login(user, event, task_id)
 
 
+def password_warning(user: User, task_id: str):
+    event = SecurityEvent(
+        kind="password-warning", user=user, at=datetime(2026, 3, 4, tzinfo=UTC), address="203.0.113.7"
+    )
+    return emails.password_warning(user, event, task_id)
+
+
 def of_change(mail, **values):
     """Return the function that makes the mail of a change of address, as the others are: from a user."""
 
@@ -39,6 +46,7 @@ MAILS = [
     emails.password_reset,
     emails.password_changed,
     new_login,
+    password_warning,
     partial(emails.second_factor_changed, change="app-added"),
     emails.address_wanted,
     of_change(emails.email_change_link),

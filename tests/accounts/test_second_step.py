@@ -6,12 +6,16 @@ import time
 
 import pytest
 import time_machine
+from django.db import OperationalError, connection
 from django.db.models import F
 from django.test import Client
 
 from accounts import tokens
 from accounts.models import RecoveryCode, SecurityEvent, Session, Throttle, User
-from accounts.sessions import digest_of
+from accounts.sessions import digest_of as digest_of_key
+from accounts.throttle import SECOND_FACTOR, digest_of
+from tasks.models import Task
+from tasks.testing import run_enqueued
 from tests.accounts.authenticator import code_now, give_app, give_codes
 from tests.accounts.test_login import ELSEWHERE, is_logged_in, login
 from tests.conftest import PASSWORD
@@ -130,6 +134,107 @@ def test_a_new_login_gives_no_new_tries(pending):
     assert step(again, code_now()).status_code == 429
 
 
+# Somebody knows the password -----------------------------------------------------------------------------------------
+
+
+def warnings(enqueued) -> list[list[object]]:
+    return [args for name, args in enqueued() if name == "send_password_warning_email"]
+
+
+def test_the_right_password_and_a_wrong_code_are_told_to_the_user_by_mail(with_app, enqueued, mailoutbox):
+    firefox = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+    stranger = Client(headers={"User-Agent": firefox}, REMOTE_ADDR="203.0.113.7")
+    login(stranger)
+    assert warnings(enqueued) == []
+    step(stranger, "000000")
+    event = SecurityEvent.objects.get(kind="password-warning")
+    assert (event.user, event.actor, event.address, event.details) == (with_app, None, "203.0.113.7", {})
+    assert warnings(enqueued) == [[event.pk]]
+    run_enqueued()
+    [mail] = mailoutbox
+    assert (mail.to, mail.subject) == ([with_app.email], "Somebody knows your password for Steward")
+    assert "203.0.113.7\nBrowser: Firefox on Linux\n" in mail.body
+    assert "http://testserver/accounts/password-reset/\n" in mail.body
+    assert PASSWORD not in str(list(Task.objects.values())) + mail.body
+
+
+def test_that_is_told_once_a_day_for_each_account(pending, with_app, enqueued):
+    for _ in range(3):
+        step(pending, "x")
+    elsewhere = Client(REMOTE_ADDR="203.0.113.7")
+    login(elsewhere)
+    step(elsewhere, "x")
+    assert len(warnings(enqueued)) == 1
+    bob = User.objects.create_user("bob@example.org", PASSWORD)
+    give_app(bob, "B" * 32)
+    other = Client()
+    login(other, username=bob.email)
+    step(other, "x")
+    assert len(warnings(enqueued)) == 2
+    Throttle.objects.update(free_at_us=F("free_at_us") - 86_400_000_000)
+    step(pending, "x")
+    assert len(warnings(enqueued)) == 3
+
+
+def test_a_code_that_is_refused_since_there_were_too_many_is_told_too(with_app, enqueued):
+    for number in range(20):  # the limit of the account is used up
+        browser = Client(REMOTE_ADDR=f"203.0.113.{number}")
+        login(browser)
+        step(browser, "x")
+    Task.objects.all().delete()
+    warning = digest_of(SECOND_FACTOR, "warning", f"user {with_app.pk}")
+    Throttle.objects.filter(digest=warning).delete()  # as if the day were over for it alone
+    browser = Client(REMOTE_ADDR="203.0.113.99")
+    login(browser)
+    assert step(browser, code_now()).status_code == 429
+    assert len(warnings(enqueued)) == 1
+
+
+def test_a_browser_that_its_user_knows_warns_nobody(with_app, enqueued):
+    known = Client()
+    login(known)
+    assert step(known, code_now()).status_code == 302
+    known.post("/accounts/logout/")
+    login(known)
+    assert [step(known, "x").status_code for _ in range(11)][-1] == 429
+    assert warnings(enqueued) == []
+    assert not SecurityEvent.objects.filter(kind="password-warning").exists()
+
+
+def test_the_right_code_warns_nobody(pending, enqueued):
+    assert step(pending, code_now()).status_code == 302
+    assert warnings(enqueued) == []
+
+
+def test_a_client_that_speaks_json_and_a_passkey_of_nobody_warn_too(with_app, enqueued):
+    with_json = Client()
+    login(with_json)
+    assert with_json.post(STEP, {"code": "x"}, content_type="application/json").status_code == 401
+    assert len(warnings(enqueued)) == 1
+    Throttle.objects.all().delete()
+    with_passkey = Client()
+    login(with_passkey)
+    with_passkey.post(STEP + "passkey/options/")
+    assert with_passkey.post(STEP + "passkey/", {"credential": "{}"}).status_code == 302
+    assert len(warnings(enqueued)) == 2
+
+
+def test_a_warning_that_cannot_be_stored_is_sent_the_next_time(transactional_db, enqueued):
+    def breaks(execute, sql, params, many, context):
+        if "tasks_task" in sql:
+            raise OperationalError("the disk is full")
+        return execute(sql, params, many, context)
+
+    give_app(User.objects.create_user("alice@example.org", PASSWORD))
+    browser = Client(raise_request_exception=False)
+    login(browser)
+    with connection.execute_wrapper(breaks):
+        assert step(browser, "x").status_code == 500
+    assert not SecurityEvent.objects.filter(kind="password-warning").exists()
+    step(browser, "x")
+    assert len(warnings(enqueued)) == 1
+
+
 # In between ----------------------------------------------------------------------------------------------------------
 
 
@@ -208,7 +313,7 @@ def test_the_key_of_the_session_changes_with_each_step(client, with_app):
     step(client, code_now())
     keys = {planted, between, client.session.session_key}
     assert len(keys) == 3
-    assert not Session.objects.filter(pk__in=[digest_of(planted), digest_of(between)]).exists()
+    assert not Session.objects.filter(pk__in=[digest_of_key(planted), digest_of_key(between)]).exists()
 
 
 def test_a_login_comes_back_to_its_page(client, with_app):
