@@ -123,7 +123,10 @@ class LoginForm(AuthenticationForm):
     """Django's, with the words of a site where the address is the login."""
 
     error_messages = {
-        "invalid_login": _("This email address and password do not match an account. Try again."),
+        "invalid_login": _(
+            "This email address and password do not match an account. Try again. If you have just signed up, open the "
+            "link in our mail first."
+        ),
         "inactive": _("This account is switched off."),
     }
 
@@ -132,6 +135,15 @@ class LoginForm(AuthenticationForm):
         self.fields["username"].widget = forms.EmailInput(
             attrs={"autocomplete": "username", "autofocus": True, "maxlength": 254}
         )
+
+    def confirm_login_allowed(self, user: User) -> None:
+        """Refuse a new account until its address is verified, with the words of a wrong password.
+
+        Else whoever signs up with the address of another would learn by a login whether it had an account before.
+        """
+        super().confirm_login_allowed(user)
+        if user.is_unverified():
+            raise self.get_invalid_login_error()
 
     def clean(self) -> dict[str, Any]:
         """Compare the password, if there were not too many wrong ones. Raises Throttled.

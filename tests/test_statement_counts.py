@@ -24,6 +24,7 @@ from django.db import connection
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from accounts import tokens
 from accounts.models import User
@@ -292,6 +293,10 @@ def signup() -> Iterator[Callable[[], object]]:
     assert (User.objects.count(), Task.objects.count()) == (1, 1)
 
 
+def verified() -> User:
+    return User.objects.create_user("alice@example.org", PASSWORD, email_verified_at=timezone.now())
+
+
 @operation("signup")
 def _() -> Any:
     yield from signup()
@@ -305,14 +310,14 @@ def _() -> Any:
 
 @operation("login")
 def _() -> Any:
-    user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
+    user, client = verified(), Client()
     yield lambda: client.post(reverse("accounts:login"), {"username": user.email, "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)
 
 
 @operation("login in a known browser")
 def _() -> Any:
-    user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
+    user, client = verified(), Client()
     data = {"username": user.email, "password": PASSWORD}
     client.post(reverse("accounts:login"), data)
     client.post(reverse("accounts:logout"))
@@ -347,7 +352,7 @@ def _() -> Any:
 
 @operation("second step of a login")
 def _() -> Any:
-    user, client = User.objects.create_user("alice@example.org", PASSWORD), Client()
+    user, client = verified(), Client()
     give_app(user)
     client.post(reverse("accounts:login"), {"username": user.email, "password": PASSWORD})
     yield lambda: client.post(reverse("accounts:second_step"), {"code": code_now()})

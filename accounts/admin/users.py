@@ -25,7 +25,7 @@ from accounts.events import Kind, Outcome, record
 from accounts.models import User
 from accounts.personal_data import registered
 from accounts.sessions import end_sessions
-from accounts.tasks import send_password_changed_email
+from accounts.tasks import send_password_changed_email, send_welcome_email
 
 
 class UserCreationForm(BaseUserCreationForm[User]):
@@ -82,7 +82,10 @@ class UserAdmin(DjangoUserAdmin[User]):
         return super().has_delete_permission(request, obj) and _is_in_reach(request, obj) and not is_own
 
     def save_model(self, request: HttpRequest, obj: User, form: Any, change: bool) -> None:
-        """Take a changed address for unverified, tell both addresses, and end the sessions of the user."""
+        """Take a changed address for unverified, tell both addresses, and end the sessions of the user.
+
+        A new user is mailed the link without which nobody logs in.
+        """
         before = None
         if change and "email" in form.changed_data:
             before = User.objects.select_for_update(no_key=True).get(pk=obj.pk)
@@ -94,6 +97,7 @@ class UserAdmin(DjangoUserAdmin[User]):
             follow_administrator(obj, before, request)
         if not change:
             record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, is_new=True)
+            send_welcome_email.enqueue(obj.pk)
         elif form.changed_data:
             record(Kind.CHANGED_BY_ADMINISTRATOR, request, obj, fields=form.changed_data)
 

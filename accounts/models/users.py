@@ -55,10 +55,7 @@ class UserManager(BaseUserManager["User"]):
         return self.filter(UNVERIFIED)
 
     def disowned(self) -> models.QuerySet[User]:
-        """Return those that go if the owner of the address asks for it: unverified, and not in use for long.
-
-        Whoever signs up with the address of another may log in at once; that does not save the account.
-        """
+        """Return those that go if the owner of the address asks for it: unverified, and not in use for long."""
         unused = Q(last_login=None) | Q(created_at__gt=Now() - YOUNG)
         return self.filter(unused, email_verified_at=None, is_staff=False, is_superuser=False, is_active=True)
 
@@ -125,6 +122,11 @@ class User(AbstractBaseUser, PermissionsMixin):
     async def acheck_password(self, raw_password: str | None) -> bool:
         """Do the same for coroutines."""
         return await sync_to_async(self.check_password)(raw_password)
+
+    def is_unverified(self) -> bool:
+        """Return whether UNVERIFIED is true of the user: then nobody can log in."""
+        is_used = self.email_verified_at is not None or self.last_login is not None
+        return not is_used and not self.is_staff and not self.is_superuser and self.is_active
 
     def verify_email(self) -> bool:
         """Mark the address as verified; False if it was already. Two at once: one is told True.

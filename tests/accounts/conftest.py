@@ -49,7 +49,8 @@ def sign_up_in(client: Client, user: User) -> Client:
 
 
 def logged_in(user: User, **headers: str) -> Client:
-    """Return a browser in which the user has just typed the password."""
+    """Return a browser in which the user, whose address is verified, has just typed the password."""
+    user.verify_email()
     client = Client(headers=headers)
     client.post("/accounts/login/", {"username": user.email, "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)

@@ -7,6 +7,7 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
 from django.test import Client
 
+from accounts import tokens
 from accounts.models import KnownBrowser, SecurityEvent, Session, User
 from tasks.testing import run_enqueued
 from tests.accounts.conftest import browser_of
@@ -37,7 +38,7 @@ def test_a_search_for_nothing_sensible_is_answered(operator_client, alice):
     assert "0 users" in text(operator_client.get(LIST, {"q": "' OR 1=1 -- %"}))
 
 
-def test_a_user_can_be_added_and_log_in(operator_client, client):
+def test_a_user_can_be_added_and_log_in_once_the_address_is_verified(operator_client, client, enqueued):
     assert "Password:" in text(operator_client.get(LIST + "add/"))
     response = operator_client.post(
         LIST + "add/",
@@ -53,6 +54,8 @@ def test_a_user_can_be_added_and_log_in(operator_client, client):
     assert (response.status_code, response["Location"]) == (302, f"{LIST}{user.pk}/change/")
     assert (user.display_name, user.language, user.email_verified_at) == ("New", "de", None)
     assert (user.is_active, user.is_staff, user.is_superuser) == (True, False, False)
+    assert enqueued() == [("send_welcome_email", [user.pk])]
+    client.post(tokens.verification_url(user).removeprefix("http://testserver"), {"password": PASSWORD})
     client.post("/accounts/login/", {"username": "new@example.org", "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)
 

@@ -16,7 +16,10 @@ from tests.conftest import PASSWORD
 from tests.test_pages import OPEN
 
 URL = "/accounts/login/"
-NO_MATCH = "This email address and password do not match an account. Try again."
+NO_MATCH = (
+    "This email address and password do not match an account. Try again. If you have just signed up, open the link in "
+    "our mail first."
+)
 WRONG = "a new lamp by the lake"
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
+from accounts import tokens
 from accounts.models import User
 from tests.conftest import PASSWORD
 
-NO_MATCH = "This email address and password do not match an account. Try again."
+NO_MATCH = (
+    "This email address and password do not match an account. Try again. If you have just signed up, open the link in "
+    "our mail first."
+)
+OWN = "a new lamp by the lake"
 ELSEWHERE = [
     "https://evil.example.org/",
     "//evil.example.org/",
@@ -37,8 +45,42 @@ def test_a_user_logs_in_however_the_address_is_spelt(client, alice, address):
     assert client.session["_auth_user_id"] == str(alice.pk)
 
 
-def test_somebody_who_has_not_verified_the_address_may_log_in_and_sees_it(client, newcomer):
+def test_a_signup_and_a_login_do_not_tell_whether_the_address_had_an_account(alice, enqueued):
+    """Neither does the password that was chosen at the signup: it gets the answer of a wrong one."""
+    answers = []
+    for address in (alice.email, "new@example.org"):
+        client, other = Client(), Client()
+        client.post("/accounts/signup/", {"email": address, "password": OWN})
+        for browser, password in ((client, OWN), (other, OWN), (other, "x" + OWN)):
+            with CaptureQueriesContext(connection) as queries:
+                response = login(browser, username=address, password=password)
+            assert not is_logged_in(browser)
+            answers.append((response.status_code, response.context["form"].errors, len(queries)))
+    assert answers == 6 * [(200, {"__all__": [NO_MATCH]}, answers[0][2])]
+    assert [name for name, _args in enqueued()] == ["send_already_registered_email", "send_welcome_email"]
+
+
+def test_a_new_account_can_be_logged_in_to_once_its_address_is_verified(client, db):
+    client.post("/accounts/signup/", {"email": "new@example.org", "password": OWN})
+    login(client, username="new@example.org", password=OWN)
+    assert not is_logged_in(client)
+    user = User.objects.get()
+    assert user.last_login is None
+    client.post(tokens.verification_url(user).removeprefix("http://testserver"))
+    login(client, username="new@example.org", password=OWN)
+    assert is_logged_in(client)
+
+
+@pytest.mark.parametrize("state", [{"is_staff": True}, {"is_superuser": True}, {"last_login": timezone.now()}])
+def test_whoever_cannot_be_a_stranger_with_the_address_of_another_logs_in_without(client, newcomer, state):
+    """Nobody signs up as staff; an account that was used has a new address, by an administrator."""
+    User.objects.update(**state)
     login(client)
+    assert is_logged_in(client)
+
+
+def test_an_account_whose_address_is_not_verified_shows_it(client, newcomer):
+    client.force_login(newcomer)
     page = client.get("/accounts/").content.decode()
     assert "not verified yet" in page
     assert "To verify your address, open the link in the mail that we sent you." in page

@@ -11,6 +11,7 @@ import pytest
 import time_machine
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -129,7 +130,7 @@ def test_a_passkey_for_another_host_is_not_added(client, alice):
 
 
 def test_a_passkey_of_somebody_else_cannot_be_added(client, device):
-    bob = User.objects.create_user("bob@example.org", PASSWORD)
+    bob = User.objects.create_user("bob@example.org", PASSWORD, email_verified_at=timezone.now())
     login(client, username=bob.email)
     assert "could not be added" in text(add(client, device))
     assert Passkey.objects.get().user.email == "alice@example.org"
@@ -395,7 +396,7 @@ def test_after_the_password_a_passkey_logs_in_even_if_its_device_asks_nothing(cl
 
 
 def test_the_passkey_of_somebody_else_does_not(client, device):
-    bob = User.objects.create_user("bob@example.org", PASSWORD)
+    bob = User.objects.create_user("bob@example.org", PASSWORD, email_verified_at=timezone.now())
     give_app(bob)
     login(client, username=bob.email)
     assert show(client, SECOND, device)["Location"].startswith(STEP)
@@ -473,7 +474,7 @@ def test_of_two_factors_one_can_go_where_one_is_needed(client, alice, device, se
 @pytest.mark.parametrize("path", ["", "remove/"])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_the_passkey_of_somebody_else_cannot_be_touched(client, device, path, method):
-    bob = User.objects.create_user("bob@example.org", PASSWORD)
+    bob = User.objects.create_user("bob@example.org", PASSWORD, email_verified_at=timezone.now())
     login(client, username=bob.email)
     address = f"{PAGE}passkeys/{Passkey.objects.get().pk}/{path}"
     assert getattr(client, method)(address, {"name": "Mine"}).status_code == 404

@@ -295,6 +295,7 @@ def test_there_is_one_account_whatever_the_case(db):
             body = json.dumps({"email": spelt, "password": PASSWORD})
             assert Client().post("/accounts/signup/", body, content_type="application/json").status_code == 202
         user = User.objects.get()
+        user.verify_email()
         for spelt in (address, address.upper()):
             client = Client()
             client.post("/accounts/login/", {"username": spelt, "password": PASSWORD})

@@ -392,6 +392,7 @@ def test_an_address_with_a_unicode_domain_is_stored_in_one_spelling_and_can_log_
     user = User.objects.get()
     assert user.email == "alice@münchen.example.org"
     assert [name for name, _args in enqueued()] == ["send_welcome_email"] + 2 * ["send_already_registered_email"]
+    user.verify_email()
     client.post("/accounts/login/", {"username": "alice@Mu\u0308nchen.example.org", "password": PASSWORD})
     assert client.session["_auth_user_id"] == str(user.pk)
 

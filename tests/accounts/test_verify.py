@@ -298,7 +298,7 @@ def test_opening_the_other_link_removes_nothing(client, disown):
 
 def test_the_owner_of_the_address_removes_the_account_and_the_session_of_whoever_made_it(newcomer, disown):
     stranger, owner = Client(), Client()
-    stranger.post("/accounts/login/", {"username": newcomer.email, "password": PASSWORD})
+    stranger.force_login(newcomer)
     assert stranger.get("/accounts/").status_code == 200
     assert "<h1>The account is removed</h1>" in text(owner.post(disown))
     assert User.objects.count() == 0

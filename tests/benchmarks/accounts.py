@@ -74,7 +74,7 @@ BROWSERS = """
 
 def fill(count: int) -> None:
     """Store so many users, each with a browser, and the owner of the account that is attacked."""
-    User.objects.create_user(OWNER, PASSWORD)
+    User.objects.create_user(OWNER, PASSWORD).verify_email()
     hashed = User.objects.get().password
     with connection.cursor() as cursor:  # a million objects would take minutes
         cursor.execute(NUMBERS[connection.vendor] + USERS, [count, hashed])
