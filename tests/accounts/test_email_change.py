@@ -315,7 +315,7 @@ def test_no_other_site_and_no_cache_learns_a_link(alices, alice, link):
         *(alices.get(link), alices.post(link), alices.get(link)),
         *(Client().get(undo_link), Client().post(undo_link), Client().get(undo_link)),
     ]:
-        assert response["Referrer-Policy"] == "same-origin"
+        assert response["Referrer-Policy"] == "strict-origin"
         assert "no-store" in response["Cache-Control"]
 
 

@@ -361,7 +361,7 @@ def test_the_form_for_the_password_needs_the_csrf_token_of_its_page(link):
 def test_no_other_site_and_no_cache_learns_the_link(client, link):
     responses = [client.get(link), client.get(f"{URL}forged/"), client.post(link, {"password": NEW}), client.get(link)]
     for response in responses:
-        assert response["Referrer-Policy"] == "same-origin"
+        assert response["Referrer-Policy"] == "strict-origin"
         assert "no-store" in response["Cache-Control"]
 
 

@@ -128,7 +128,7 @@ def test_a_link_from_before_a_new_secret_key_works_while_the_old_one_is_a_fallba
 
 def test_no_other_site_and_no_cache_learns_the_link(client, link):
     for response in (client.get(link), client.get("/accounts/verify/forged/"), client.post(link), client.post(link)):
-        assert response["Referrer-Policy"] == "same-origin"
+        assert response["Referrer-Policy"] == "strict-origin"
         assert "no-store" in response["Cache-Control"]
         assert "private" in response["Cache-Control"]
 
@@ -351,7 +351,7 @@ def test_removing_needs_the_csrf_token_and_a_link_that_is_not_forged(client, tok
 
 def test_no_other_site_and_no_cache_learns_the_other_link(client, disown):
     for response in (client.get(disown), client.post(disown), client.get(disown)):
-        assert response["Referrer-Policy"] == "same-origin"
+        assert response["Referrer-Policy"] == "strict-origin"
         assert "no-store" in response["Cache-Control"]
 
 

@@ -264,7 +264,7 @@ def browser(request, tmp_path: Path):
     ):  # fmt: skip
         options.add_argument(switch)
     options.add_experimental_option("prefs", {"intl.accept_languages": "en"})
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     service = webdriver.ChromeService(os.environ.get("CHROMEDRIVER", "/usr/bin/chromedriver"))
     driver = Browser(options=options, service=service)
     driver.implicitly_wait(5)

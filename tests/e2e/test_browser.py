@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -118,6 +119,23 @@ def test_pages_fit_a_telephone_and_have_one_heading_and_a_label_for_each_field(s
             label = browser.find_element(By.CSS_SELECTOR, f"label[for='{field.get_attribute('id')}']")
             assert label.text, path
     browser.expect(404)
+
+
+def test_no_request_of_a_page_behind_a_link_names_the_page(site, browser, alice):
+    link = site.url + tokens.reset_url(alice).removeprefix(settings.SITE_URL)
+    asked = watched(browser, link)
+    assert len(asked) > 2  # the page, its style, its script
+    assert {referer for referer in asked.values() if referer} == {f"{site.url}/"}
+
+
+def watched(browser, url: str) -> dict[str, str]:
+    """Open a page; return the Referer of each request that it took."""
+    browser.execute_cdp_cmd("Network.enable", {})
+    browser.get_log("performance")
+    browser.get(url)
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [message["params"]["request"] for message in messages if message["method"] == "Network.requestWillBeSent"]
+    return {request["url"]: request["headers"].get("Referer", "") for request in sent}
 
 
 def test_a_long_address_fits_a_telephone_too(site, browser):
