@@ -308,6 +308,7 @@ def faults(source: str) -> list[str]:
         *(f"label of {field.get('name')}" for field in inputs if not labels.get(field.get("id"))),
         *(f"text of {image.get('src')}" for image in page.all("img") if "alt" not in image),
         *(f"name of {button['tag']}" for button in buttons),
+        *(f"list with the role {found['role']}" for found in page.all("ul", "ol") if "role" in found),
         *(f"one {name}" for name in sorted({*ids}) if ids.count(name) > 1),
     ]
 
@@ -331,6 +332,7 @@ GOOD = (
         ('for="a"', 'for="b"', "label of a"),
         (' alt=""', "", "text of x"),
         ("<h1>", "<button></button><h1>", "name of button"),
+        ("<h1>", '<ul role="status"><li>Done</li></ul><h1>', "list with the role status"),
         ("<h1>", '<p id="a"></p><h1>', "one a"),
     ],
 )
@@ -386,6 +388,8 @@ def test_every_page_of_ours_can_be_used_without_eyes_and_without_a_mouse(client,
     pages += [client.post(path, follow=True) for path in ("/accounts/export/", "/accounts/delete/")]
     run_enqueued()
     pages += [client.get(path) for path in ("/accounts/export/", "/accounts/delete/", "/accounts/")]
+    pages += [client.post("/accounts/keep/", follow=True)]
+    assert '<ul class="messages">' in text(pages[-1])
     assert [(page.request["PATH_INFO"], faults(text(page))) for page in pages if faults(text(page))] == []
     assert {Page(text(page)).all("html")[0]["lang"] for page in pages} == {language}
     assert sum(len(Page(text(page)).all("label")) for page in pages) >= 10

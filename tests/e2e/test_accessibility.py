@@ -141,6 +141,7 @@ PAGES = [
     Page("/accounts/export/", who="new", says="Make a copy"),
     Page("/accounts/export/", who="carol", says="A copy of your data is being made."),
     Page("/accounts/export/", who="alice", says="A copy of your data is ready."),
+    Page("/accounts/export/", who="alice", sends={}, says="There is a copy already"),
     Page("/accounts/delete/", who="alice", says="Delete my account"),
     Page("/accounts/delete/", who="leaving", says="You have asked for it already."),
     Page("/accounts/reauthenticate/", who="carol"),
@@ -206,10 +207,9 @@ PAGES = [
 NO_PAGES = {
     "/accounts/logout/": "takes a POST only",
     "/admin/accounts/user/mails/<mail>/<language>/html/": "a mail in a sandbox; /dev/mail/ has all of them",
-    "/accounts/keep/": "takes a POST only",
-    **{
-        f"/accounts/{name}/passkey/": "takes a POST only" for name in ("login", "login/second-factor", "reauthenticate")
-    },
+    "/accounts/keep/": "sends on to the account",
+    **{f"/accounts/{name}/passkey/": "takes a POST only" for name in ("login", "login/second-factor")},
+    "/accounts/reauthenticate/passkey/": "sends on",
     "/accounts/login/passkey/options/": "takes a POST only",
     "/accounts/login/second-factor/passkey/options/": "takes a POST only",
     "/accounts/reauthenticate/passkey/options/": "takes a POST only",
