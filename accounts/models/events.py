@@ -24,6 +24,12 @@ class AppendOnly(models.QuerySet["SecurityEvent"]):
         """Refuse."""
         raise TypeError("Security events are never deleted before their retention is over.")
 
+    def bulk_create(self, *args: Any, update_conflicts: bool = False, **kwargs: Any) -> list[SecurityEvent]:
+        """Add rows. Raises TypeError where they would take the place of others."""
+        if update_conflicts:
+            raise TypeError("Security events are never changed.")
+        return super().bulk_create(*args, **kwargs)
+
     def cut_addresses(self) -> int:
         """Forget the network addresses and browsers of these rows; return how many had one."""
         return _change(self.exclude(address=None, user_agent=""), address=None, user_agent="")

@@ -281,3 +281,9 @@ def test_an_event_is_never_changed_otherwise(alice):
             change()
     with pytest.raises(TypeError):
         SecurityEvent.objects.update(outcome="succeeded")
+    again = SecurityEvent(pk=kept.pk, kind=Kind.LOGIN, outcome=Outcome.SUCCEEDED)
+    with pytest.raises(TypeError):
+        SecurityEvent.objects.bulk_create(
+            [again], update_conflicts=True, unique_fields=["id"], update_fields=["outcome"]
+        )
+    assert SecurityEvent.objects.get().outcome == Outcome.FAILED
