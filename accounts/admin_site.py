@@ -24,6 +24,8 @@ class AdminSite(admin.AdminSite):
     def login(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> HttpResponse:
         """Send people to the login. Who is logged in and comes here nevertheless is not allowed in."""
         target = next_url(request, reverse("admin:index"))
+        if target == reverse("admin:logout"):  # the session has ended already; its address takes no GET
+            target = reverse("admin:index")
         if self.has_permission(request):
             return HttpResponseRedirect(target)
         if request.user.is_authenticated:

@@ -15,7 +15,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.http import require_http_methods
 
 from accounts.door import sensitive
 from accounts.erasure import is_last_superuser
@@ -92,10 +92,10 @@ def delete_account(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def keep_account(request: HttpRequest) -> HttpResponse:
-    """Take a deletion back."""
+    """Take a deletion back with a POST. Who had to log in first comes with a GET, and finds the button once more."""
     assert isinstance(request.user, User)
-    if take_back(request.user, request):
+    if request.method == "POST" and take_back(request.user, request):
         messages.success(request, _("Your account stays."))
     return redirect("accounts:account")

@@ -153,10 +153,12 @@ def reauthenticate_options(request: HttpRequest) -> HttpResponse:
 
 
 @never_cache
-@require_POST
+@require_http_methods(["GET", "HEAD", "POST"])
 def reauthenticate_with_passkey(request: HttpRequest) -> HttpResponse:
-    """Take a passkey where the password is asked for again."""
+    """Take a passkey where the password is asked for again. Who had to log in first comes with a GET."""
     user = _user(request)
+    if request.method != "POST":
+        return HttpResponseRedirect(next_url(request))
     attempt = take(REAUTHENTICATION, request, user)
     try:
         passkeys.authenticate(request, passkeys.REAUTHENTICATE, request.POST.get("credential", ""), user)

@@ -130,7 +130,17 @@ def test_nothing_is_taken_back_where_nothing_was_asked_for(alice):
     page = browser_of(alice).post(KEEP, follow=True)
     assert "Your account stays." not in text(page)
     assert events() == []
-    assert browser_of(alice).get(KEEP).status_code == 405
+
+
+def test_whose_session_ended_meanwhile_comes_from_the_login_back_to_the_button(alice):
+    ask(alice)
+    visitor = Client()
+    login = visitor.post(KEEP)["Location"]
+    assert login == f"/accounts/login/?next={KEEP}"
+    back = visitor.post(login, {"username": ADDRESS, "password": PASSWORD}, follow=True)
+    assert f'<form method="post" action="{KEEP}"' in text(back)
+    assert back.redirect_chain[-1] == ("/accounts/", 302)
+    assert User.objects.get().delete_after is not None
 
 
 def test_a_deletion_that_was_taken_back_erases_nothing(alice, mailoutbox):

@@ -434,6 +434,12 @@ def test_a_passkey_stands_in_for_the_password_that_is_asked_for_again(client, al
     assert events("reauthentication") == [("failed", {"method": "passkey"}), ("succeeded", {"method": "passkey"})]
 
 
+def test_whose_session_ended_meanwhile_is_sent_on_after_the_login(client, alice, device):
+    assert Client().post(AGAIN)["Location"] == f"/accounts/login/?next={AGAIN}"
+    show(client, WAY_IN, device)
+    assert client.get(AGAIN)["Location"] == "/accounts/"
+
+
 def test_a_passkey_gets_another_name(client, alice, device):
     show(client, WAY_IN, device)
     address = f"{PAGE}passkeys/{Passkey.objects.get().pk}/"

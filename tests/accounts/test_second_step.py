@@ -474,6 +474,11 @@ def test_the_administration_has_no_login_of_its_own(client, operator):
     assert client.get("/admin/login/?next=//evil.example.org/")["Location"] == "/admin/"
 
 
+def test_a_logout_of_the_administration_whose_session_has_ended_already_leads_to_the_login(client, operator):
+    answer = client.post("/admin/logout/", follow=True)
+    assert answer.redirect_chain[-1] == ("/accounts/login/?next=/admin/", 302)
+
+
 def test_somebody_who_is_not_staff_is_told_so_and_not_sent_in_a_circle(client, alice):
     client.force_login(alice)
     response = client.get("/admin/", follow=True)
