@@ -40,6 +40,22 @@ class UserCreationForm(BaseUserCreationForm[User]):
 RIGHTS = ("is_staff", "is_superuser", "groups", "user_permissions")
 
 
+class DeletionFilter(admin.SimpleListFilter):
+    """Filters by whether a deletion was asked for, by the user or by an administrator."""
+
+    title = _("deletion")
+    parameter_name = "deletion"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, Any]]:
+        """Return the choices beside all."""
+        return [("yes", _("will be deleted")), ("no", _("stays"))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[User]) -> QuerySet[User]:
+        """Return the users of the choice."""
+        chosen = {"yes": False, "no": True}.get(self.value() or "")
+        return queryset if chosen is None else queryset.filter(delete_after__isnull=chosen)
+
+
 @admin.register(User)
 class UserAdmin(DjangoUserAdmin[User]):
     """Django's, without a username. Whoever may change users gets no further by it: rights are given by a superuser,
@@ -48,15 +64,15 @@ class UserAdmin(DjangoUserAdmin[User]):
 
     add_form = UserCreationForm
     list_display = ("email", "display_name", "email_verified_at", "is_active", "is_staff", "created_at")
-    list_filter = ("is_active", "is_staff", "is_superuser", "language")
+    list_filter = ("is_active", "is_staff", "is_superuser", DeletionFilter, "language")
     search_fields = ("email", "display_name")
     ordering = ("-pk",)
-    readonly_fields = ("email_verified_at", "last_login", "created_at", "second_factors")
+    readonly_fields = ("email_verified_at", "last_login", "created_at", "delete_after", "second_factors")
     actions = ("delete_selected", "remove_second_factors")
     fieldsets = (
         (None, {"fields": ("email", "password", "second_factors", "display_name", "language")}),
         (_("Rights"), {"fields": ("is_active", *RIGHTS)}),
-        (_("Times"), {"fields": ("created_at", "email_verified_at", "last_login")}),
+        (_("Times"), {"fields": ("created_at", "email_verified_at", "last_login", "delete_after")}),
     )
     add_fieldsets = (
         (None, {"classes": ("wide",), "fields": ("email", "display_name", "language", "password1", "password2")}),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission
@@ -32,6 +34,22 @@ def test_the_list_shows_all_users_and_can_be_searched_and_filtered(operator_clie
     page = text(operator_client.get(LIST, {"is_staff__exact": "1"}))
     assert ">alice@example.org</a>" not in page
     assert ">operator@example.org</a>" in page
+
+
+def test_those_who_will_be_deleted_can_be_found_and_their_page_says_when(operator_client, alice):
+    after = datetime(2031, 5, 6, 12, tzinfo=UTC)
+    User.objects.filter(pk=alice.pk).update(delete_after=after)
+    for chosen, shown in (("yes", (True, False)), ("no", (False, True)), ("other", (True, True))):
+        page = text(operator_client.get(LIST, {"deletion": chosen}))
+        assert tuple(f">{name}@example.org</a>" in page for name in ("alice", "operator")) == shown
+    page = text(operator_client.get(f"{LIST}{alice.pk}/change/"))
+    assert "Will be deleted after:" in page
+    assert "May 6, 2031, noon" in page
+    assert 'name="delete_after' not in page
+    data = {"email": alice.email, "language": "en", "is_active": "on", "delete_after": "", "delete_after_0": ""}
+    assert operator_client.post(f"{LIST}{alice.pk}/change/", data).status_code == 302
+    alice.refresh_from_db()
+    assert alice.delete_after == after
 
 
 def test_a_search_for_nothing_sensible_is_answered(operator_client, alice):
