@@ -218,7 +218,7 @@ def test_no_table_with_rows_of_users_is_left_out():
 
 
 def test_each_argument_of_a_task_of_accounts_tells_whom_it_is_about(alice):
-    known = {*meant_by(alice), "change"}  # of second factors: tells what, not whose
+    known = {*meant_by(alice), "change", "is_undoable"}  # these two tell what, not whose
     for path, function in registry.items():
         if path.startswith("accounts."):
             assert set(function.signature.parameters) <= known, f"{path}: tell accounts.personal_data.meant_by"

@@ -111,6 +111,7 @@ def test_what_cannot_be_a_code_is_a_mistake_in_the_form(pending, code, error):
 
 def test_the_code_of_somebody_else_does_not_count(pending, with_app):
     bob = User.objects.create_user("bob@example.org", PASSWORD)
+    bob.verify_email()
     give_app(bob, "B" * 32)
     codes = give_codes(bob)
     for code in (code_now("B" * 32), codes[0]):
@@ -166,6 +167,7 @@ def test_that_is_told_once_a_day_for_each_account(pending, with_app, enqueued):
     step(elsewhere, "x")
     assert len(warnings(enqueued)) == 1
     bob = User.objects.create_user("bob@example.org", PASSWORD)
+    bob.verify_email()
     give_app(bob, "B" * 32)
     other = Client()
     login(other, username=bob.email)
@@ -225,7 +227,9 @@ def test_a_warning_that_cannot_be_stored_is_sent_the_next_time(transactional_db,
             raise OperationalError("the disk is full")
         return execute(sql, params, many, context)
 
-    give_app(User.objects.create_user("alice@example.org", PASSWORD))
+    alice = User.objects.create_user("alice@example.org", PASSWORD)
+    alice.verify_email()
+    give_app(alice)
     browser = Client(raise_request_exception=False)
     login(browser)
     with connection.execute_wrapper(breaks):
