@@ -287,3 +287,13 @@ def test_an_event_is_never_changed_otherwise(alice):
             [again], update_conflicts=True, unique_fields=["id"], update_fields=["outcome"]
         )
     assert SecurityEvent.objects.get().outcome == Outcome.FAILED
+
+
+# The table -----------------------------------------------------------------------------------------------------------
+
+
+def test_one_index_finds_the_events_of_a_user_and_no_second_one_is_written(db):
+    with connection.cursor() as cursor:
+        found = connection.introspection.get_constraints(cursor, SecurityEvent._meta.db_table)
+    of_user = [name for name, found in found.items() if found["index"] and found["columns"][0] == "user_id"]
+    assert of_user == ["accounts_event_of_user"]
