@@ -251,6 +251,7 @@ def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     )
     leaving.delete_after = timezone.now() + timedelta(days=14)
     leaving.save()
+    User.objects.filter(pk=carol.pk).update(display_name="W" * 100)  # as long as it may be, and nowhere to break it
     stage = Stage(alice, new, carol, leaving, operator)
     asked = {"user": alice, "old_email": alice.email, "new_email": "elsewhere@example.org"}
     stage.changes["asked"] = EmailChange.objects.create(**asked)
@@ -259,7 +260,7 @@ def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     )
     give_app(carol)
     give_codes(carol)
-    passkey = Passkey.objects.create(user=carol, name="This computer", credential_id="x", public_key=b"x")
+    passkey = Passkey.objects.create(user=carol, name="W" * 100, credential_id="x", public_key=b"x")
     week = timezone.now() + timedelta(days=7)
     Export.objects.create(user=alice, finished_at=timezone.now(), expires_at=week, content=b"x")
     gathering = rows.running(progress={"done": 2, "total": 6, "message": "2 of 6"})
