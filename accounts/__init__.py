@@ -15,7 +15,7 @@ The life of an account:
    `erasure`), which other apps take part in (`personal_data`).
 
 What these stand on: `models` (all rows) · `network` `browsers` `user_agents` (where a request comes from) · `tokens`
-(links) `logs` (which hide them) · `hashers` `validators` (passwords) · `json_bodies` `json_login` (clients in other
-languages) · `headers` `checks` (hardening) · `admin` `admin_site` (the administration). docs/security.md holds it all
-against the ASVS.
+(links) `logs` (which hide them) · `hashers` `validators` (passwords) · `names` (without links) · `json_bodies`
+`json_login` (clients in other languages) · `headers` `checks` (hardening) · `admin` `admin_site` (the administration).
+docs/security.md holds it all against the ASVS.
 """

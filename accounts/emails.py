@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts import mail_list, tokens
 from accounts.models import EmailChange, SecurityEvent, User
 from accounts.models.requests import UNDO_LIFETIME
+from accounts.names import looks_like_address
 from accounts.user_agents import name_of
 from tasks.retention import in_words
 
@@ -147,7 +148,8 @@ def _where(event: SecurityEvent) -> dict[str, Any]:
 
 def _mail(name: str, user: User, task_id: str, to: str = "", **context: Any) -> EmailMultiAlternatives:
     mail_list.check(name, context)
-    context |= {"user": user, "site_name": settings.SITE_NAME, "site_url": settings.SITE_URL}
+    name_shown = "" if looks_like_address(user.display_name) else user.display_name  # it may be older than that rule
+    context |= {"name": name_shown, "site_name": settings.SITE_NAME, "site_url": settings.SITE_URL}
     with translation.override(user.language):
         subject, text, html = (
             render_to_string(f"accounts/emails/{name}{part}", context) for part in (".subject.txt", ".txt", ".html")

@@ -19,6 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from accounts.events import Kind, Outcome, record
 from accounts.factors import take_away
 from accounts.models import EmailChange, LowercaseEmailField, User
+from accounts.names import looks_like_address
 from accounts.sessions import end_sessions
 from accounts.tasks import (
     resend_verification_email,
@@ -80,11 +81,14 @@ class SignupForm(forms.ModelForm[User]):
         return super()._get_validation_exclusions() | {"email"}  # type: ignore[misc]  # private, but it is the only switch
 
     def clean_display_name(self) -> str:
-        """Refuse what would break a mail's heading or look like a link in it."""
+        """Refuse what would break a mail's heading or become a link in it."""
         name = " ".join(self.cleaned_data["display_name"].split())
         joiners = dict.fromkeys(map(ord, "\u200c\u200d"))  # Persian names and many emoji have them
         if "://" in name or not name.translate(joiners).isprintable():
             raise forms.ValidationError(_("Enter a name without links or control characters."))
+        if looks_like_address(name):
+            text = _("Enter a name that does not look like a web or mail address. Leave a space after a full stop.")
+            raise forms.ValidationError(text)
         return name
 
     def _post_clean(self) -> None:

@@ -26,7 +26,7 @@ class ListedMail(NamedTuple):
     """When it is sent, for people, translated."""
 
     sample: Callable[[], dict[str, Any]]
-    """What its templates are given beside `user`, `site_name` and `site_url`."""
+    """What its templates are given beside `name`, `site_name` and `site_url`."""
 
 
 def check(name: str, context: Mapping[str, Any]) -> None:

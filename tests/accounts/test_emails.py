@@ -192,11 +192,20 @@ def test_somebody_without_a_name_is_greeted_too(alice, make):
 
 @pytest.mark.parametrize("make", MAILS)
 def test_a_name_is_text_in_both_parts(alice, make):
-    alice.display_name = '<img src=x> & "Co" {{ user.password }}'
+    alice.display_name = '<img src=x> & "Co" {{ name }}'
     mail = make(alice, "7")
-    assert mail.body.startswith('Hello <img src=x> & "Co" {{ user.password }},\n')
-    assert "Hello &lt;img src=x&gt; &amp; &quot;Co&quot; {{ user.password }}," in html_of(mail)
+    assert mail.body.startswith('Hello <img src=x> & "Co" {{ name }},\n')
+    assert "Hello &lt;img src=x&gt; &amp; &quot;Co&quot; {{ name }}," in html_of(mail)
     assert "<img" not in html_of(mail)
+
+
+@pytest.mark.parametrize("make", MAILS)
+@pytest.mark.parametrize("name", ["www.evil.example", "http://evil.example", "bob@evil.example", "Win at evil.example"])
+def test_a_name_that_a_mail_program_would_make_a_link_is_left_out(alice, make, name):
+    alice.display_name = name
+    mail = make(alice, "7")
+    assert mail.body.startswith("Hello,\n")
+    assert "evil" not in mail.body + html_of(mail)
 
 
 @pytest.mark.parametrize("make", MAILS)
