@@ -61,7 +61,7 @@ def cut_addresses() -> int:
     """Forget from where the events came that are older than ADDRESSES_KEPT, in batches; return how many."""
     cut = 0
     while True:
-        old = SecurityEvent.objects.filter(address__isnull=False, at__lte=Now() - ADDRESSES_KEPT).order_by("at")
+        old = SecurityEvent.objects.with_origin().filter(at__lte=Now() - ADDRESSES_KEPT).order_by("at")
         keys = list(old.values_list("pk", flat=True)[:BATCH])
         cut += SecurityEvent.objects.filter(pk__in=keys).cut_addresses()
         if len(keys) < BATCH:

@@ -12,6 +12,9 @@ from django.utils.translation import gettext_lazy as _
 from accounts.models.sessions import USER_AGENT_LENGTH
 from accounts.models.users import User
 
+WITH_ORIGIN = models.Q(address__isnull=False) | models.Q(user_agent__gt="")
+"""A network address or a browser: one can be there without the other, as behind a Unix socket."""
+
 
 class AppendOnly(models.QuerySet["SecurityEvent"]):
     """Rows that cannot be changed or deleted by mistake; retention has its own way, `tasks.retention.delete`."""
@@ -30,9 +33,13 @@ class AppendOnly(models.QuerySet["SecurityEvent"]):
             raise TypeError("Security events are never changed.")
         return super().bulk_create(*args, **kwargs)
 
+    def with_origin(self) -> AppendOnly:
+        """Return those that say from where they came, see WITH_ORIGIN."""
+        return self.filter(WITH_ORIGIN)
+
     def cut_addresses(self) -> int:
         """Forget the network addresses and browsers of these rows; return how many had one."""
-        return _change(self.exclude(address=None, user_agent=""), address=None, user_agent="")
+        return _change(self.with_origin(), address=None, user_agent="")
 
     def forget(self, user: User) -> int:
         """Take a user out of these rows, with all that tells of them: what remains is that something happened."""
@@ -85,7 +92,7 @@ class SecurityEvent(models.Model):
         indexes = [
             models.Index(fields=["user", "-at"], name="accounts_event_of_user"),
             models.Index(fields=["at"], name="accounts_event_at"),
-            models.Index(fields=["at"], name="accounts_event_with_address", condition=models.Q(address__isnull=False)),
+            models.Index(fields=["at"], name="accounts_event_with_origin", condition=WITH_ORIGIN),
         ]
 
     def __str__(self) -> str:

@@ -249,6 +249,13 @@ def test_addresses_and_browsers_are_forgotten_after_ninety_days_and_the_events_s
     assert security_log.cut_addresses() == 0
 
 
+def test_a_browser_whose_address_nobody_knew_is_forgotten_too(alice):
+    for address, agent in ((None, FIREFOX), ("192.0.2.7", ""), (None, "")):
+        event(alice, age=timedelta(days=91), address=address, user_agent=agent)
+    assert security_log.cut_addresses() == 2
+    assert places() == [(None, "")] * 3
+
+
 @pytest.mark.parametrize("count", [0, 1, 2, 3, 5])
 def test_they_are_forgotten_in_batches_until_none_is_left(alice, monkeypatch, count):
     monkeypatch.setattr(security_log, "BATCH", 2)
@@ -269,9 +276,9 @@ def test_it_is_done_every_night_and_the_rows_are_found_by_an_index(db):
     if connection.vendor == "postgresql":
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off")
-    old = SecurityEvent.objects.filter(address__isnull=False, at__lte=Now() - security_log.ADDRESSES_KEPT)
+    old = SecurityEvent.objects.with_origin().filter(at__lte=Now() - security_log.ADDRESSES_KEPT)
     plan = old.order_by("at").values_list("pk", flat=True)[:1000].explain()
-    assert "accounts_event_with_address" in plan
+    assert "accounts_event_with_origin" in plan
 
 
 def test_an_event_is_never_changed_otherwise(alice):
