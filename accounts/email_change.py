@@ -151,7 +151,7 @@ def follow_administrator(user: User, before: User, request: HttpRequest) -> None
     The new address can log in and counts as not verified, as in Django whatever an administrator types shows nothing
     of who reads its mails: it gets a link of its own. Typed by mistake, it may be a stranger's, who must not gain by
     that: the link asks for the password, cannot remove the account, and a reset takes no second factors away, see
-    `EmailChanges.that_gave`.
+    `models.users.GIVEN`. Nor does an account that nobody has used yet go as one of a signup that was given up.
     """
     change = EmailChange.objects.create(
         user=user, old_email=before.email, new_email=user.email, confirmed_at=timezone.now()

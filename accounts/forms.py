@@ -18,7 +18,8 @@ from django.utils.translation import gettext_lazy as _
 
 from accounts.events import Kind, Outcome, record
 from accounts.factors import take_away
-from accounts.models import EmailChange, LowercaseEmailField, User
+from accounts.models import LowercaseEmailField, User
+from accounts.models.users import GIVEN
 from accounts.names import looks_like_address
 from accounts.sessions import end_sessions
 from accounts.tasks import (
@@ -224,7 +225,7 @@ class NewPasswordForm(forms.Form):
         """
         password_hash = make_password(self.cleaned_data["password"])
         is_first_proof = self.proves_email and self.user.email_verified_at is None
-        is_first_proof = is_first_proof and not EmailChange.objects.that_gave(self.user).exists()
+        is_first_proof = is_first_proof and not User.objects.filter(GIVEN, pk=self.user.pk).exists()
         with transaction.atomic():
             is_changed = self.user.replace_password(password_hash, proves_email=self.proves_email)
             if is_changed:

@@ -14,7 +14,6 @@ from django.contrib import messages
 from django.contrib.auth.decorators import login_not_required
 from django.core import signing
 from django.db import transaction
-from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
@@ -25,7 +24,7 @@ from django.views.decorators.http import require_http_methods
 from accounts import tokens
 from accounts.events import Kind, Outcome, record
 from accounts.forms import ReauthenticationForm
-from accounts.models import EmailChange, User
+from accounts.models import User
 from accounts.throttle import REAUTHENTICATION, take
 from tasks.retention import delete
 
@@ -97,7 +96,7 @@ def disown(request: HttpRequest, token: str) -> HttpResponse:
     """Let the owner of an address remove the account that somebody else has made with it; by POST only."""
     user = tokens.user_of_verification(token)
     is_removed = user is not None and request.method == "POST" and _removed(request, user)
-    is_removable = user is not None and not is_removed and _disowned(user).exists()
+    is_removable = user is not None and not is_removed and User.objects.disowned().filter(pk=user.pk).exists()
     context = {"account": user, "is_removed": is_removed, "is_removable": is_removable, "token": token}
     return tokens.without_referrer(render(request, "accounts/disown.html", context, status=200 if user else 404))
 
@@ -112,18 +111,12 @@ def _verified(request: HttpRequest, user: User) -> bool:
 
 def _removed(request: HttpRequest, user: User) -> bool:
     with transaction.atomic():
-        rows = _disowned(user)
+        rows = User.objects.disowned().filter(pk=user.pk, email=user.email)
         if not rows.select_for_update().first():  # locked: what goes with the row goes only if the row does
             return False
         delete(rows)
         record(Kind.EMAIL_DISOWNED, request, account=user.pk)
     return True
-
-
-def _disowned(user: User) -> QuerySet[User]:
-    """Return the row of the user if it may be removed; not if an administrator has typed the address, see there."""
-    rows = User.objects.disowned().filter(pk=user.pk, email=user.email)
-    return rows.none() if EmailChange.objects.that_gave(user).exists() else rows
 
 
 def _signer(user: User) -> signing.TimestampSigner:

@@ -21,13 +21,6 @@ class EmailChanges(models.QuerySet["EmailChange"]):
         """Return those that are confirmed, not for too long, and not undone."""
         return self.filter(undone_at=None, confirmed_at__gt=Now() - UNDO_LIFETIME)
 
-    def that_gave(self, user: User) -> EmailChanges:
-        """Return those that have given the user the present address: if it is not verified, by an administrator.
-
-        Then nobody has signed up with it. Retention deletes the rows after some weeks.
-        """
-        return self.filter(user=user, new_email=user.email, confirmed_at__isnull=False, undone_at=None)
-
 
 class EmailChange(models.Model):
     """Another address for an account: asked for, confirmed by a link to the new one, undone by one to the old.

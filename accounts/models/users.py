@@ -43,6 +43,12 @@ UNVERIFIED = Q(
 """Nobody has shown that the address is theirs or has ever used the account, and no administrator has touched it."""
 
 
+GIVEN = Q(email_changes__confirmed_at__isnull=False)
+"""Nobody has signed up with the address: it is another one. If it is not verified, an administrator has typed it.
+
+Retention forgets that after some weeks.
+"""
+
 YOUNG = timedelta(days=7)
 """Age up to which an account may be disowned although somebody has used it."""
 
@@ -51,13 +57,13 @@ class UserManager(BaseUserManager["User"]):
     """Makes users."""
 
     def unverified(self) -> models.QuerySet[User]:
-        """Return those whose account goes after a while, see UNVERIFIED."""
-        return self.filter(UNVERIFIED)
+        """Return those whose account goes after a while, see UNVERIFIED and GIVEN."""
+        return self.filter(UNVERIFIED, ~GIVEN)
 
     def disowned(self) -> models.QuerySet[User]:
         """Return those that go if the owner of the address asks for it: unverified, and not in use for long."""
         unused = Q(last_login=None) | Q(created_at__gt=Now() - YOUNG)
-        return self.filter(unused, email_verified_at=None, is_staff=False, is_superuser=False, is_active=True)
+        return self.filter(unused, ~GIVEN, email_verified_at=None, is_staff=False, is_superuser=False, is_active=True)
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> User:
         """Store a user; without a password nobody can log in as them. Raises ValueError without an address."""

@@ -546,7 +546,7 @@ def test_the_page_that_asks_an_administrator_says_what_happens(alice, operator, 
     data = {"action": "delete_selected", "_selected_action": [alice.pk]}
     page = text(browser.post(LIST, data) if many else browser.get(f"{LIST}{alice.pk}/delete/"))
     assert "Are you sure" in page
-    assert "From that moment on, nobody can log in to the account or take the deletion back." in page
+    assert "A deletion closes the account at once: nobody can log in to it any more or take the deletion back." in page
     assert [f"<li>{title}</li>" in page for title in ("Profile", "Sessions", "Orders")] == [True] * 3
     assert ADDRESS in page
     assert User.objects.filter(pk=alice.pk, is_active=True, delete_after=None).exists()

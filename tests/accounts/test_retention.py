@@ -10,7 +10,7 @@ from django.contrib.auth.models import Group, Permission
 from django.db import connection, models, transaction
 from django.db.models.functions import Now
 
-from accounts.models import User
+from accounts.models import EmailChange, User
 from tasks.cleanup import prune
 from tasks.retention import Table, tables
 from tests.tasks import rows
@@ -42,6 +42,18 @@ def test_an_account_goes_a_week_after_the_signup_if_nobody_has_ever_used_it(oper
     user("switched-off", is_active=False)
     assert prune(ACCOUNTS).pruned == 1
     assert names() == ["operator", "staff", "superuser", "switched-off", "used", "verified", "young"]
+
+
+def test_an_account_stays_to_which_an_administrator_has_given_another_address(operator_client):
+    given, asked = user("given", email_verified_at=Now()), user("asked")
+    EmailChange.objects.create(user=asked, old_email=asked.email, new_email="new@example.org")
+    data = {"email": "other@example.org", "language": "en", "is_active": "on"}
+    assert operator_client.post(f"/admin/accounts/user/{given.pk}/change/", data).status_code == 302
+    assert User.objects.get(pk=given.pk).email_verified_at is None
+    assert prune(ACCOUNTS).pruned == 1
+    assert names() == ["operator", "other"]
+    EmailChange.objects.all().delete()  # by their retention
+    assert prune(ACCOUNTS).pruned == 1
 
 
 def test_the_time_is_a_setting(settings):
