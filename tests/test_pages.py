@@ -17,6 +17,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import translation
 
 from accounts import tokens
+from accounts.events import Kind, record
 from accounts.models import EmailChange, User
 from tasks.testing import run_enqueued
 from tests.accounts.conftest import proved
@@ -480,6 +481,16 @@ def test_the_language_switch_never_leads_to_another_site(client, db, address):
 def test_the_language_switch_comes_back_to_its_page(client, db):
     page = text(client.get("/accounts/login/?next=/accounts/"))
     assert '<input type="hidden" name="next" value="/accounts/login/?next=/accounts/">' in page
+
+
+def test_what_a_task_and_an_event_are_is_told_in_the_language_too(operator_client, operator):
+    event = record(Kind.LOGIN, user=operator)
+    german = {"Accept-Language": "de"}
+    page = text(operator_client.get(f"/admin/accounts/securityevent/{event.pk}/change/", headers=german))
+    assert "Anmeldung" in page
+    assert "succeeded" not in page
+    page = text(operator_client.get("/admin/tasks/task/", headers=german))
+    assert all(f">{state}</a>" in page for state in ("Bereit", "Läuft", "Fehlgeschlagen", "Erfolgreich"))
 
 
 @pytest.mark.parametrize(("language", "title"), [("de", "Verwaltung von Steward"), ("fr", "Administration de Steward")])

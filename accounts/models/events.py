@@ -96,7 +96,7 @@ class SecurityEvent(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.outcome}"
+        return f"#{self.pk}"  # a name for people is in `accounts.events`
 
     def save(self, *args: Any, **kwargs: Any) -> None:
         """Add the row. Raises TypeError for one that is there already."""

@@ -21,13 +21,21 @@ from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext_lazy
 from django_tasks import TaskResultStatus
 
 from tasks.functions import registry
 from tasks.models import Cluster, FailedTask, Queue, Task, TaskError, TaskQuerySet
 
 HIDDEN = "••••"
+
+# django-tasks marks the names of the states and translates them into no language; here they get into our catalogues.
+STATES = (
+    pgettext_lazy("Task", "Ready"),
+    pgettext_lazy("Task", "Running"),
+    pgettext_lazy("Task", "Failed"),
+    pgettext_lazy("Task", "Successful"),
+)
 
 # django-q2's own tables stay empty here, and its "add schedule" runs any importable function.
 for model in (django_q.models.Failure, django_q.models.Success, django_q.models.Schedule):
