@@ -260,7 +260,7 @@ def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     )
     give_app(carol)
     give_codes(carol)
-    passkey = Passkey.objects.create(user=carol, name="W" * 100, credential_id="x", public_key=b"x")
+    passkey = Passkey.objects.create(user=carol, name="W" * 60, credential_id="x", public_key=b"x")
     week = timezone.now() + timedelta(days=7)
     Export.objects.create(user=alice, finished_at=timezone.now(), expires_at=week, content=b"x")
     gathering = rows.running(progress={"done": 2, "total": 6, "message": "2 of 6"})
