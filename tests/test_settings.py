@@ -289,6 +289,19 @@ def test_a_truth_value_may_be_spelt_in_many_ways(value, meaning):
     assert value_of("DEBUG", DEBUG=value) is meaning
 
 
+def test_staff_needs_a_second_factor_in_production_unless_the_settings_say_otherwise():
+    assert value_of("REQUIRE_MFA_FOR") == "staff"
+    assert value_of("REQUIRE_MFA_FOR", DEBUG="1") == "none"
+    assert value_of("REQUIRE_MFA_FOR", DEBUG="1", REQUIRE_MFA_FOR="ALL") == "all"
+    assert value_of("REQUIRE_MFA_FOR", REQUIRE_MFA_FOR="none") == "none"
+
+
+def test_no_proxy_is_trusted_unless_the_settings_say_so():
+    assert value_of("TRUSTED_PROXY_COUNT", TRUSTED_PROXY_COUNT="") == 0
+    assert "SECURE_PROXY_SSL_HEADER" not in load(TRUSTED_PROXY_COUNT="")
+    assert value_of("SECURE_PROXY_SSL_HEADER", TRUSTED_PROXY_COUNT="2") == ("HTTP_X_FORWARDED_PROTO", "https")
+
+
 def test_https_switches_on_all_that_protects_it_and_http_does_not():
     names = "[SECURE_SSL_REDIRECT, SESSION_COOKIE_SECURE, CSRF_COOKIE_SECURE, SESSION_COOKIE_NAME, CSRF_COOKIE_NAME]"
     assert value_of(names) == [True, True, True, "__Host-session", "__Host-csrf"]
