@@ -52,13 +52,13 @@ class Statement:
     def __init__(self, sql: str) -> None:
         self.sql = " ".join(sql.split())
         self._writes = self.sql.startswith(("INSERT", "UPDATE"))
+        self._finds_a_row = self.sql.startswith("UPDATE")
         self._for_sqlite = self.sql.replace("%s", "?").replace("%%", "%")
         parts = self.sql.split("%s")
         numbered = [f"{part}${number}" for number, part in enumerate(parts[:-1], 1)]
         self._for_libpq = "".join([*numbered, parts[-1]]).replace("%%", "%").encode()
         self._names: weakref.WeakKeyDictionary[Any, bytes] = weakref.WeakKeyDictionary()
         """What it is called in each connection that has it; each thread has a connection of its own."""
-        self._finds_a_row = self.sql.startswith("UPDATE")
 
     def run(self, params: Sequence[Any]) -> list[Row]:
         """Return the rows, JSON as text. Raises django.db.Error."""
@@ -121,24 +121,38 @@ class Statement:
 
 
 def _write(connection: Any, act: Callable[[], R]) -> R:
-    """Return what `act` returns in a transaction of its own, on SQLite.
+    """Return what `act` returns in a transaction of its own, on SQLite. A signal may raise anywhere in here."""
+    is_somebody_elses = connection.in_transaction  # then BEGIN is refused
+    try:
+        _begin(connection)
+        value = act()
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction and not is_somebody_elses:  # some errors, for instance a full disk, end it
+            connection.execute("ROLLBACK")
+        raise
+    return value
+
+
+def _begin(connection: Any) -> None:
+    """Wait for the turn of this writer.
 
     SQLite lets a writer that finds another one at work sleep for a millisecond, soon for a tenth of a second. The
     writes of workers last some 0.1 ms, hardly more than it takes to fall asleep and be woken: this one asks again at
     once for a while, and lets whoever else wants the processor go first.
     """
     (patience,) = connection.execute("PRAGMA busy_timeout").fetchone()
-    began = time.monotonic()
-    pause = SHORTEST_PAUSE
-    connection.execute("PRAGMA busy_timeout = 0")
+    began, pause = time.monotonic(), SHORTEST_PAUSE
     try:
+        connection.execute("PRAGMA busy_timeout = 0")
         while True:
+            waited = time.monotonic() - began
             try:
                 connection.execute("BEGIN IMMEDIATE")
-                break
+                return
             except sqlite3.OperationalError as error:
-                waited = time.monotonic() - began
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or waited > patience / 1000:
+                is_busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY  # the other bits say with what
+                if not is_busy or waited > patience / 1000:
                     raise
             if waited < AWAKE:
                 os.sched_yield()
@@ -147,14 +161,6 @@ def _write(connection: Any, act: Callable[[], R]) -> R:
                 pause = min(LONGEST_PAUSE, 1.5 * pause)
     finally:
         connection.execute(f"PRAGMA busy_timeout = {patience}")
-    try:
-        value = act()
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # some errors, for instance a full disk, end it
-            connection.execute("ROLLBACK")
-        raise
-    return value
 
 
 def has_open_transaction(connection: Any) -> bool:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from contextlib import nullcontext
 
 import pytest
 from django.db import DatabaseError, IntegrityError, OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
-from tasks import cluster, leases, statements
+from tasks import cluster, driver, leases, statements
 from tasks.driver import Statement
+from tasks.exceptions import TaskTimeout
 from tasks.functions import registry
 from tasks.models import Queue, Task
 from tests.tasks import rows
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+only_sqlite = pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has many writers at a time")
 only_postgresql = pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite plans without statistics")
 
 ADD = Statement(
@@ -91,6 +94,52 @@ def test_what_a_server_forgets_is_noticed():
         ADD.run(["three"])
     connection.close()
     assert names() == ["one", "two"]
+
+
+class Interrupted:
+    """A connection of sqlite3 on which a signal arrives during the call with this number, and raises after it."""
+
+    def __init__(self, call: int) -> None:
+        connection.ensure_connection()
+        self.raw = connection.connection
+        self.calls_left = call
+
+    def __getattr__(self, name):
+        return getattr(self.raw, name)
+
+    def execute(self, sql):
+        result = self.raw.execute(sql)
+        self.calls_left -= 1
+        if self.calls_left == 0:
+            raise TaskTimeout
+        return result
+
+
+@only_sqlite
+@pytest.mark.parametrize("call", range(1, 7))
+def test_a_write_that_a_signal_ends_leaves_the_connection_as_it_was(call):
+    writer = Interrupted(call)
+    patience = writer.raw.execute("PRAGMA busy_timeout").fetchone()
+    with pytest.raises(TaskTimeout):
+        driver._write(writer, lambda: writer.execute("DELETE FROM tasks_queue"))
+    assert writer.raw.execute("PRAGMA busy_timeout").fetchone() == patience
+    assert not writer.raw.in_transaction
+
+
+@only_sqlite
+def test_a_write_waits_while_the_log_is_mended():
+    """After the death of a writer the next one reads the log again, and SQLite has a code of its own for the others."""
+
+    class Mended(Interrupted):
+        def execute(self, sql):
+            if sql == "BEGIN IMMEDIATE" and self.calls_left:
+                self.calls_left -= 1
+                error = sqlite3.OperationalError("database is locked")
+                error.sqlite_errorcode = sqlite3.SQLITE_BUSY_RECOVERY
+                raise error
+            return self.raw.execute(sql)
+
+    assert driver._write(Mended(3), lambda: "written") == "written"
 
 
 TOUCH = Statement("UPDATE tasks_task SET priority = priority WHERE id = %s RETURNING id")
