@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
+from django.db.models import F, QuerySet
 from django.db.models.functions import Now
 from django_tasks import TaskResultStatus
 
@@ -172,8 +172,18 @@ def push_forward(task_id: int, lease_id: uuid.UUID, delay: timedelta) -> None:
 
 def release(cluster_id: uuid.UUID, older_than: timedelta = timedelta()) -> int:
     """Give back what the cluster claimed and did not start, `older_than` ago or earlier; return how many rows."""
-    claimed = Task.objects.filter(cluster=cluster_id, status=TaskResultStatus.READY)
-    return claimed.filter(leased_at__lte=Now() - older_than).update(**NOT_LEASED)
+    return release_claimed(Task.objects.filter(cluster=cluster_id, leased_at__lte=Now() - older_than))
+
+
+def release_claimed(tasks: QuerySet[Task]) -> int:
+    """Give back those of the tasks that have not started; return how many rows.
+
+    It takes no row whose lock somebody has, as he moves it at this moment. A worker that ends one task and starts the
+    next has the locks of two: one that waited here, with the locks of others, and a worker could wait for each other.
+    """
+    with transaction.atomic():
+        claimed = tasks.filter(status=TaskResultStatus.READY).select_for_update(skip_locked=True)
+        return Task.objects.filter(pk__in=claimed.values("pk")).update(**NOT_LEASED)
 
 
 def _attempt(task_id: int, lease_id: uuid.UUID, worker_id: str, row: Row | None) -> Attempt | None:

@@ -19,7 +19,7 @@ from django_tasks import TaskResultStatus
 from tasks import leases, statements
 from tasks.exceptions import LeaseLost, TaskTimeout, WorkerLost, path_of
 from tasks.leases import Attempt, Failure
-from tasks.models import NOT_LEASED, Cluster, Task, TaskError
+from tasks.models import Cluster, Task, TaskError
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +94,7 @@ def rescue_dead_clusters() -> int:
     orphans = Task.objects.leased().exclude(cluster__in=alive)
     rescued = 0
     if orphans.exists():
-        rescued += orphans.filter(status=TaskResultStatus.READY).update(**NOT_LEASED)
+        rescued += leases.release_claimed(orphans)
         rescued += sum(_rescue(task) for task in orphans.filter(status=TaskResultStatus.RUNNING).only(*_ATTEMPT))
     dead = Cluster.objects.exclude(pk__in=alive.values("pk"))
     if dead.exists():

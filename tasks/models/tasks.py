@@ -86,11 +86,11 @@ class TaskQuerySet(models.QuerySet["Task"]):
         """
         by = by[:255]
         with transaction.atomic():
-            ready = list(
-                self.filter(status=TaskResultStatus.READY)
-                .select_for_update()
-                .values_list("pk", "task_path", "attempts")
-            )
+            # by id, as a worker locks the two that it ends and starts: else both could wait for each other
+            locked = self.filter(status__in=UNFINISHED).select_for_update().order_by("pk")
+            found = list(locked.values_list("pk", "task_path", "attempts", "status"))
+            ready = [row[:3] for row in found if row[3] == TaskResultStatus.READY]
+            running = [row[0] for row in found if row[3] == TaskResultStatus.RUNNING]
             TaskError.objects.bulk_create(
                 TaskError(
                     task_id=pk,
@@ -106,8 +106,8 @@ class TaskQuerySet(models.QuerySet["Task"]):
                 Task.objects.filter(pk__in=[pk for pk, its_path, _attempts in ready if its_path == path]).update(
                     **requested, **NOT_LEASED, **given_up(path), discarded_at=Now()
                 )
-            running = self.filter(status=TaskResultStatus.RUNNING, cancel_requested_at__isnull=True)
-            return len(ready) + running.update(**requested)
+            told = Task.objects.filter(pk__in=running, cancel_requested_at__isnull=True).update(**requested)
+            return len(ready) + told
 
     def expired(self) -> TaskQuerySet:
         """Return those whose retention is over."""

@@ -16,7 +16,7 @@ from tasks.functions import registry
 from tasks.leases import Failure, Outcome
 from tasks.models import Cluster, Queue, Task, TaskError
 from tests.tasks import rows
-from tests.tasks.rows import at_the_same_time
+from tests.tasks.rows import at_the_same_time, in_another_thread
 
 pytestmark = pytest.mark.django_db
 
@@ -405,6 +405,26 @@ def test_release_gives_back_what_the_cluster_claimed_and_did_not_start():
     claimed.refresh_from_db()
     assert (claimed.status, claimed.lease_id, claimed.leased_at, claimed.cluster_id) == ("READY", None, None, None)
     assert (rows.state(running), rows.state(theirs)) == before
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one lock for all")
+@pytest.mark.parametrize("release", [lambda holder: leases.release(holder.pk), lambda _: rescue.rescue_dead_clusters()])
+def test_release_waits_for_no_lock(release):
+    """It has those of other rows, and a worker has two: they must not wait for each other."""
+    holder = rows.cluster_row(heartbeat_age=3600)
+    free, moving = rows.claimed(holder=holder, age=1), rows.claimed(holder=holder, age=1)
+
+    def impatiently() -> int:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '2s'")
+        return release(holder)
+
+    with transaction.atomic():
+        Task.objects.select_for_update().get(pk=moving.pk)
+        assert in_another_thread(impatiently) == 1
+    assert list(Task.objects.waiting()) == [free]
+    assert release(holder) == 1
 
 
 def test_release_takes_only_what_was_claimed_that_long_ago():

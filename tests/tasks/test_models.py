@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import pytest
@@ -12,6 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tasks.models import Cluster, FailedTask, Queue, Task, TaskError
+from tests.processes import until
 from tests.tasks import rows
 
 pytestmark = pytest.mark.django_db
@@ -240,6 +242,34 @@ def test_a_cancelled_task_frees_its_key_and_may_be_retried():
     assert (task.status, task.cancel_requested_at, task.cancel_requested_by, task.expires_at) == (
         "READY", None, "", None,
     )  # fmt: skip
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has one lock for all")
+def test_cancel_locks_tasks_in_the_order_of_their_ids():
+    """A worker that ends one task and starts the next locks both so; it and a cancel of many must not wait in turn."""
+    running, following = rows.running(), rows.claimed()
+    unlocked = Task.objects.filter(pk=following.pk).select_for_update(skip_locked=True)
+
+    def cancel() -> int:
+        try:
+            return Task.objects.all().cancel(by="alice")
+        finally:
+            connection.close()
+
+    def is_waiting() -> bool:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_stat_clear_snapshot()")
+            cursor.execute("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            return bool(cursor.fetchall())
+
+    with ThreadPoolExecutor(1) as threads:
+        with transaction.atomic():
+            Task.objects.select_for_update().get(pk=running.pk)
+            cancelled = threads.submit(cancel)
+            until(is_waiting, 10, "the cancel waits for the first task")
+            found = list(unlocked)
+        assert (found, cancelled.result(10)) == ([following], 2)
 
 
 def test_cancel_takes_the_same_number_of_statements_for_many():
