@@ -92,11 +92,12 @@ class PostgreSQLWakeup(Wakeup):
         if raw is not self._connection:
             self._execute(f"LISTEN {MORE}")
             self._connection, self._hears_all = raw, False
+            self._missed = True  # what was said before is not notified
         if not self._hears_all:
             ((self._hears_all,),) = self._execute(f"SELECT pg_try_advisory_lock({self._lock})")
             if self._hears_all:
                 self._execute(f"LISTEN {CHANNEL}")
-                self._missed = True  # what was committed before is not notified
+                self._missed = True
 
     def changed(self, seconds: float) -> bool:
         """Wait for a notification."""
@@ -107,21 +108,35 @@ class PostgreSQLWakeup(Wakeup):
         if not self._is_first_look and not select.select([self._connection], [], [], seconds)[0]:
             return False
         self._is_first_look = False
-        with connection.wrap_database_errors:
-            return bool(list(self._connection.notifies(timeout=0)))
+        return self._heard()
 
     def pass_on(self) -> None:
-        """Notify the clusters that did not hear."""
+        """Notify the clusters that did not hear, and forget what this one heard: it is about to look again anyway."""
         if time.monotonic() - self._passed_on_at > PASS_ON_EVERY:
             self._execute(f"NOTIFY {MORE}")
             self._passed_on_at = time.monotonic()
+            if self._is_listening:  # else psycopg keeps a notification of each commit until the work is done
+                self._heard()
 
     def step_down(self) -> None:
-        """Give the lock back."""
-        if self._hears_all and self._connection is connection.connection:
-            self._execute(f"UNLISTEN {CHANNEL}")
-            self._execute(f"SELECT pg_advisory_unlock({self._lock})")
-        self._hears_all = False
+        """Give the lock back; listen to nothing until the next wait, since nobody would read it."""
+        if self._is_listening:
+            self._execute("UNLISTEN *")
+            if self._hears_all:
+                self._execute(f"SELECT pg_advisory_unlock({self._lock})")
+        self._connection, self._hears_all = None, False
+
+    def _heard(self) -> bool:
+        """Return whether there was a notification, and forget it."""
+        with connection.wrap_database_errors:
+            count = len(list(self._connection.notifies(timeout=0)))
+        while self._connection.pgconn.notifies():  # read by a statement that `tasks.driver` ran, so unknown to psycopg
+            count += 1
+        return count > 0
+
+    @property
+    def _is_listening(self) -> bool:
+        return self._connection is not None and self._connection is connection.connection
 
     @property
     def _lock(self) -> str:

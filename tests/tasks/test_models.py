@@ -259,9 +259,11 @@ def test_cancel_locks_tasks_in_the_order_of_their_ids():
 
     def is_waiting() -> bool:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT pg_stat_clear_snapshot()")
-            cursor.execute("SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
-            return bool(cursor.fetchall())
+            cursor.execute("SELECT pg_stat_clear_snapshot()")  # else a transaction sees the same activity twice
+            cursor.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            )
+            return bool(cursor.fetchone()[0])
 
     with ThreadPoolExecutor(1) as threads:
         with transaction.atomic():

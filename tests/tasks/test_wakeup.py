@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from django.db import connection
 
-from tasks import wakeup
+from tasks import statements, wakeup
 from tasks.wakeup import PostgreSQLWakeup, Wakeup, wakeup_for
 from tests.tasks.rows import in_another_thread
 from tests.work import tasks as work
@@ -54,6 +54,12 @@ def test_an_enqueue_ends_the_wait(ear):
     timer = enqueue_soon()
     assert 0.15 < waited(ear, 10) < 5
     timer.join()
+
+
+def test_what_came_with_the_answer_to_a_statement_ends_the_wait(ear):
+    in_another_thread(lambda: work.add.enqueue(1))
+    statements.now()
+    assert waited(ear, 10) < 5
 
 
 def test_nothing_ends_the_wait_but_its_time(ear):
@@ -104,6 +110,21 @@ def hears(queues: list[str]) -> bool:
 def test_of_the_clusters_with_the_same_queues_one_hears_and_others_with_other_queues_do_too(ear):
     assert hears(["mail", "default"]) is False
     assert hears(["maintenance"]) is True
+
+
+@only_postgresql
+def test_a_cluster_that_never_waits_keeps_no_notifications(ear):
+    in_another_thread(lambda: [work.add.enqueue(number) for number in range(20)])
+    ear.pass_on()
+    assert list(connection.connection.notifies(timeout=0.2)) == []
+
+
+@only_postgresql
+def test_a_busy_cluster_is_told_nothing_until_its_next_wait(ear):
+    ear.step_down()
+    in_another_thread(PostgreSQLWakeup(["default"]).pass_on)
+    assert list(connection.connection.notifies(timeout=0.2)) == []
+    assert waited(ear, 10) < 5, "it may have missed something"
 
 
 @only_postgresql
