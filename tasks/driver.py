@@ -52,7 +52,7 @@ class Statement:
     def __init__(self, sql: str) -> None:
         self.sql = " ".join(sql.split())
         self._writes = self.sql.startswith(("INSERT", "UPDATE"))
-        self._finds_a_row = self.sql.startswith("UPDATE")
+        self._finds_a_row = self.sql.startswith("UPDATE")  # a claim looks for many, see `tasks.cluster._keep_plans`
         self._for_sqlite = self.sql.replace("%s", "?").replace("%%", "%")
         parts = self.sql.split("%s")
         numbered = [f"{part}${number}" for number, part in enumerate(parts[:-1], 1)]
@@ -113,11 +113,17 @@ class Statement:
             if result.status != pq.ExecStatus.COMMAND_OK:
                 return result
             self._names[connection] = name
-        now = time.monotonic()
-        if self._finds_a_row and now - _planned_at.setdefault(connection, now) > PLAN_KEPT:
-            connection.pgconn.exec_(b"DISCARD PLANS")
-            _planned_at[connection] = now
+        if self._finds_a_row:
+            _discard_old_plans(connection)
         return connection.pgconn.exec_prepared(name, params)
+
+
+def _discard_old_plans(connection: Any) -> None:
+    """Have PostgreSQL make its plans anew if it has kept those of this connection for PLAN_KEPT."""
+    now = time.monotonic()
+    if now - _planned_at.setdefault(connection, now) > PLAN_KEPT:
+        connection.pgconn.exec_(b"DISCARD PLANS")
+        _planned_at[connection] = now
 
 
 def _write(connection: Any, act: Callable[[], R]) -> R:

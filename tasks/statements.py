@@ -134,7 +134,9 @@ _SUCCEED = """
     RETURNING id"""
 
 # Both in one: a statement of its own for each row would cost PostgreSQL the constraints and the indexes of the table,
-# which it reads anew in each. `status` is what it was, so it tells which of the two rows this is.
+# which it reads anew in each. In SET, `status` is what it was: RUNNING is the row that ends, READY the one that starts.
+# In RETURNING it is what it has become: SUCCESSFUL or RUNNING. `id IN` is what the index of ids is read for, in their
+# order; an OR alone would be two reads.
 _SUCCEED_AND_START = """
     UPDATE tasks_task
     SET status = CASE status WHEN 'RUNNING' THEN 'SUCCESSFUL' ELSE 'RUNNING' END,
@@ -224,13 +226,9 @@ def succeed_and_start(
     task_id, lease_id, value, kept = ended
     next_id, next_lease_id, worker_id = started
     statement = _compiled_for(connection.vendor, _SUCCEED_AND_START, **({"quick": ""} if is_durable else {}))
-    rows = {
-        status: tuple(row)
-        for status, *row in statement.run(
-            [kept, value, worker_id, task_id, next_id, task_id, lease_id.hex, next_id, next_lease_id.hex]
-        )
-    }
-    return "SUCCESSFUL" in rows, rows.get("RUNNING")
+    given = [kept, value, worker_id, task_id, next_id, task_id, lease_id.hex, next_id, next_lease_id.hex]
+    row_of = {status: tuple(row) for status, *row in statement.run(given)}
+    return "SUCCESSFUL" in row_of, row_of.get("RUNNING")
 
 
 def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tuple[int, datetime]]:
