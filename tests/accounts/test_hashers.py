@@ -136,7 +136,9 @@ def test_an_unknown_address_costs_the_same_hash_as_a_known_one(alice, costs):
     assert costs == [OUR_COST, OUR_COST]
 
 
-@pytest.mark.parametrize("state", [{"is_active": False}, {"password": "!unusable"}, {"password": ""}])
+@pytest.mark.parametrize(
+    "state", [{"is_active": False}, {"password": "!unusable"}, {"password": ""}, {"email_verified_at": None}]
+)
 def test_so_does_an_account_that_nobody_can_log_in_to(alice, costs, state):
     User.objects.update(password=make_password(PASSWORD))
     User.objects.update(**state)

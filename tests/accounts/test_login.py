@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.core.mail.backends.base import BaseEmailBackend
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -58,6 +59,34 @@ def test_a_signup_and_a_login_do_not_tell_whether_the_address_had_an_account(ali
             answers.append((response.status_code, response.context["form"].errors, len(queries)))
     assert answers == 6 * [(200, {"__all__": [NO_MATCH]}, answers[0][2])]
     assert [name for name, _args in enqueued()] == ["send_already_registered_email", "send_welcome_email"]
+
+
+class Away(BaseEmailBackend):
+    """A mail server that is not there."""
+
+    def send_messages(self, email_messages):
+        raise ConnectionRefusedError
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/accounts/signup/", 202),
+        ("/accounts/login/", 401),
+        ("/accounts/password-reset/", 202),
+        ("/accounts/verify/resend/", 202),
+    ],
+)
+def test_while_the_mail_server_is_away_a_known_and_a_new_address_are_answered_alike(alice, settings, path, status):
+    settings.EMAIL_BACKEND = "tests.accounts.test_login.Away"
+    answers = []
+    for address in (alice.email, "new@example.org"):
+        data = {"email": address, "password": OWN}
+        with CaptureQueriesContext(connection) as queries:
+            response = Client().post(path, data, content_type="application/json")
+        answers.append((response.status_code, response.content, len(queries)))
+    assert answers[0] == answers[1]
+    assert answers[0][0] == status
 
 
 def test_a_new_account_can_be_logged_in_to_once_its_address_is_verified(client, db):

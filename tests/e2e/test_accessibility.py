@@ -498,6 +498,7 @@ def test_enter_submits_a_signup_and_a_login(pages, browser):
     browser.fill(display_name="Enter", email="enter@example.org", password=PASSWORD)
     browser.find_element(By.NAME, "password").send_keys(Keys.ENTER)
     assert browser.says("Check your inbox")
+    User.objects.get(email="enter@example.org").verify_email()
     pages(Page("/accounts/login/"))
     assert browser.switch_to.active_element.get_attribute("name") == "username"
     browser.fill(username="enter@example.org", password=PASSWORD)
