@@ -1,4 +1,8 @@
-"""Keeps tokens out of the logs: servers log the paths of requests, and a link's path is its key."""
+"""Keeps tokens out of the logs: servers log the paths of requests, and a link's path is its key.
+
+They are known by the path before them, also when cut short, and by the shape of a signature, also in a path that is
+spelt with escapes ("%2Faccounts%2F", "/accounts/%76erify/").
+"""
 
 import logging
 import re
@@ -7,6 +11,12 @@ from contextlib import suppress
 _TOKEN = re.compile(
     r"(/accounts/(?:verify|disown|password-reset|email-change/(?:confirm|undo))/)(?!(?:check-inbox|resend)/)[^/\s\"'?]+"
 )
+_SIGNATURE = re.compile(r"(:|%3A)[0-9A-Za-z]{5,7}(?::|%3A)[\w-]{43}", re.IGNORECASE)  # as django.core.signing makes it
+
+
+def redacted(text: str) -> str:
+    """Return the text with "[token]" in place of each token."""
+    return _SIGNATURE.sub(r"\1[token]", _TOKEN.sub(r"\1[token]", text))
 
 
 class RedactTokens(logging.Filter):
@@ -18,11 +28,10 @@ class RedactTokens(logging.Filter):
             message = record.getMessage()
         except Exception:  # arguments that do not fit: the handler reports them, nothing may be raised here
             with suppress(Exception):
-                shown, links = _TOKEN.subn(r"\1[token]", f"{record.msg} {record.args!r}")
-                if links:  # the report would show it
+                given = f"{record.msg} {record.args!r}"
+                if (shown := redacted(given)) != given:  # the report would show it
                     record.msg, record.args = "Arguments do not fit: %s", (shown,)
             return True
-        shown, links = _TOKEN.subn(r"\1[token]", message)
-        if links:
+        if (shown := redacted(message)) != message:
             record.msg, record.args = shown, ()
         return True

@@ -71,6 +71,27 @@ def test_a_link_is_logged_without_its_token(lines, message, arguments, logged):
     assert TOKEN not in lines()
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/accounts/login/?next={all}",
+        "/accounts/%76erify/{token}/",
+        "/accounts/verif%79/{quoted}/",
+        "//accounts//verify/{token}/",
+        "/somewhere/else/?link={small}",
+    ],
+)
+def test_a_token_is_taken_out_however_its_path_is_spelt(lines, newcomer, path):
+    address = tokens.verification_url(newcomer).removeprefix("http://testserver")
+    token = address.split("/")[-2]
+    signature = token.rpartition(":")[2]
+    every = quote(address, safe="")
+    given = path.format(token=token, quoted=quote(token), all=every, small=every.replace("%3A", "%3a"))
+    logging.getLogger("django.server").warning('"%s" %s', f"GET {given} HTTP/1.1", "200")
+    assert "[token]" in lines()
+    assert signature not in lines()
+
+
 def test_a_request_with_a_link_is_logged_without_its_token(lines, client, token):
     client.get(f"/accounts/verify/{token}x/")
     client.put(f"/accounts/verify/{token}/")
