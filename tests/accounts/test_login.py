@@ -138,7 +138,7 @@ def test_a_wrong_password_and_an_unknown_address_get_the_same_answer(client, ali
     response = login(client, **wrong)
     assert response.status_code == 200
     assert response.context["form"].errors == {"__all__": [NO_MATCH]}
-    assert NO_MATCH in response.content.decode()
+    assert f"<p>{NO_MATCH}</p>" in response.content.decode()  # and no mark of a list before it
     assert not is_logged_in(client)
 
 
