@@ -244,6 +244,14 @@ def test_what_is_not_there_cannot_be_removed(client, alice):
     assert client.post(REMOVE).status_code == 404
 
 
+def test_the_app_of_somebody_else_cannot_be_removed(client, alice):
+    other = User.objects.create_user("bob@example.org", PASSWORD)
+    give_app(other)
+    login(client)
+    assert [client.get(REMOVE).status_code, client.post(REMOVE).status_code] == [404, 404]
+    assert Totp.objects.get().user == other
+
+
 def test_of_two_factors_that_are_removed_at_once_one_stays_where_one_is_needed(transactional_db, rf, settings):
     settings.REQUIRE_MFA_FOR = "all"
     user = User.objects.create_user("alice@example.org", PASSWORD)
