@@ -406,6 +406,18 @@ def test_a_mail_that_nobody_takes_delays_the_end_and_does_not_prevent_it(alice, 
     assert ADDRESS not in caplog.text
 
 
+def test_while_the_goodbye_waits_nothing_but_the_address_is_left(busy, settings):
+    settings.EMAIL_BACKEND = "tests.accounts.test_deletion.Refusing"
+    ask(busy)
+    make_due(busy)
+    run_enqueued()
+    assert Task.objects.get(task_path="accounts.tasks.send_account_deleted_email").status == "READY"
+    assert User.objects.get(pk=busy.pk).groups.count() == 0
+    for model in (Session, KnownBrowser, EmailChange, Export, Totp, RecoveryCode, Passkey):
+        assert not model._default_manager.filter(user=busy).exists(), model
+    assert not SecurityEvent.objects.filter(user=busy).exists()
+
+
 def test_what_the_refusals_said_is_scrubbed_too(alice, settings):
     settings.EMAIL_BACKEND = "tests.accounts.test_deletion.Refusing"
     login = SecurityEvent.objects.create(kind="login", outcome="succeeded", user=alice, actor=alice)
