@@ -256,7 +256,7 @@ def stage_of(mailbox_dir: Path, operator: User, alice: User) -> Stage:
     asked = {"user": alice, "old_email": alice.email, "new_email": "elsewhere@example.org"}
     stage.changes["asked"] = EmailChange.objects.create(**asked)
     stage.changes["done"] = EmailChange.objects.create(
-        user=new, old_email="old@example.org", new_email=new.email, confirmed_at=timezone.now()
+        user=carol, old_email="old@example.org", new_email=carol.email, confirmed_at=timezone.now()
     )
     give_app(carol)
     give_codes(carol)
