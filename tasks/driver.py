@@ -52,7 +52,7 @@ class Statement:
     def __init__(self, sql: str) -> None:
         self.sql = " ".join(sql.split())
         self._writes = self.sql.startswith(("INSERT", "UPDATE"))
-        self._finds_a_row = self.sql.startswith("UPDATE")  # a claim looks for many, see `tasks.cluster._keep_plans`
+        self._finds_a_row = self.sql.startswith("UPDATE")  # a claim looks for many, see `tasks.cluster.FOR_CLAIMS`
         self._for_sqlite = self.sql.replace("%s", "?").replace("%%", "%")
         parts = self.sql.split("%s")
         numbered = [f"{part}${number}" for number, part in enumerate(parts[:-1], 1)]

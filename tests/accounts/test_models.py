@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from django.contrib.auth import authenticate
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection
+from django.utils import timezone
 
 from accounts.models import User
+from accounts.models.users import UNVERIFIED
 from tests.conftest import PASSWORD
 
 
@@ -83,3 +87,14 @@ def test_an_address_that_has_changed_meanwhile_is_not_verified(newcomer):
     User.objects.update(email="other@example.org")
     assert newcomer.verify_email() is False
     assert User.objects.get().email_verified_at is None
+
+
+def test_a_user_is_unverified_in_the_code_as_in_the_database(db):
+    now = timezone.now()
+    kinds = itertools.product([None, now], [None, now], [False, True], [False, True], [False, True])
+    for number, (verified, login, staff, superuser, active) in enumerate(kinds):
+        fields = {"email_verified_at": verified, "last_login": login, "is_active": active}
+        User.objects.create(email=f"{number}@example.org", is_staff=staff, is_superuser=superuser, **fields)
+    in_code = [user.pk for user in User.objects.order_by("pk") if user.is_unverified()]
+    assert in_code == list(User.objects.filter(UNVERIFIED).order_by("pk").values_list("pk", flat=True))
+    assert len(in_code) == 1
