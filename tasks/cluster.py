@@ -154,7 +154,7 @@ class Sentinel(django_q_cluster.Sentinel):
     def spawn_housekeeper(self) -> BaseProcess:
         """Start the housekeeper, with a new pipe that tells it which workers ended."""
         ended, self.ended = fork.Pipe(duplex=False)
-        return self.spawn(keep_house, self.row, self.slots, ended, partial(worker_id, self.row))
+        return self.spawn(_keep_house, self.row, self.slots, ended, partial(worker_id, self.row))
 
     def guard(self) -> None:
         """Replace what dies and kill what is out of time, until the stop is asked for."""
@@ -280,19 +280,40 @@ def _push(*args: Any) -> None:
     pusher(*args)
 
 
-FOR_CLAIMS = """
-    SET plan_cache_mode = force_generic_plan;  -- a claim takes longer to plan than to run
-    SET jit = off;  -- and longer still to compile
-    SET enable_seqscan = off;  -- this plan is kept when the table, small while it is made, has grown
-    SET synchronous_commit = off  -- neither a claim nor a wake-up need survive the server
+def _keep_house(*args: Any) -> None:
+    """Be the housekeeper."""
+    connection_created.connect(_for_looks)
+    keep_house(*args)
+
+
+FOR_LOOKS = """
+    SET enable_seqscan = off;  -- a plan is kept when the table, small while it was made, has grown
+    SET jit = off;  -- it takes longer than the statement
 """
+
+FOR_CLAIMS = f"""{FOR_LOOKS}
+    SET enable_sort = off;  -- walk the index in its order: where PostgreSQL has counted few rows, many may wait by now
+    SET enable_bitmapscan = off;  -- it knows no order
+    SET plan_cache_mode = force_generic_plan;  -- a claim takes longer to plan than to run
+    SET synchronous_commit = off;  -- neither a claim nor a wake-up need survive the server
+"""
+
+
+def _for_looks(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    """Set up a connection of the housekeeper to PostgreSQL."""
+    _set(connection, FOR_LOOKS)
 
 
 def _for_claims(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
     """Set up a connection of the pusher to PostgreSQL."""
-    if connection.vendor == "postgresql":
+    _set(connection, FOR_CLAIMS)
+
+
+def _set(connection: BaseDatabaseWrapper, settings_: str) -> None:
+    is_ours = threading.current_thread() is threading.main_thread()  # receivers of attempt_failed have a thread
+    if connection.vendor == "postgresql" and is_ours:
         with connection.cursor() as cursor:
-            cursor.execute(FOR_CLAIMS)
+            cursor.execute(settings_)
 
 
 class _Nowhere:

@@ -115,9 +115,10 @@ _UNKNOWN_SQLITE = """
         ORDER BY d.run_after, d.id LIMIT %s)
     WHERE t.task_path NOT IN (SELECT value FROM json_each(%s))"""
 
+# Ordered so that the index of what is held is read, whatever PostgreSQL thinks how many rows are held: once a second.
 _NEXT_DUE = """
     SELECT (SELECT {seconds_until} FROM tasks_schedule WHERE retired_at IS NULL AND problem = ''),
-        EXISTS (SELECT 1 FROM tasks_task WHERE held_at IS NOT NULL AND schedule_id IS NOT NULL)"""
+        (SELECT 1 FROM tasks_task WHERE held_at IS NOT NULL AND schedule_id IS NOT NULL ORDER BY task_path LIMIT 1)"""
 
 _START = """
     UPDATE tasks_task

@@ -150,7 +150,8 @@ def plan_of(start: str, *params: str) -> str:
     with connection.cursor() as cursor:
         cursor.execute("SELECT name FROM pg_prepared_statements WHERE statement LIKE %s", [f"{start}%"])
         ((name,),) = cursor.fetchall()
-        cursor.execute(f"EXPLAIN EXECUTE {name}({', '.join(params)})")
+        given = f"({', '.join(params)})" if params else ""
+        cursor.execute(f"EXPLAIN EXECUTE {name}{given}")
         return "\n".join(line for (line,) in cursor.fetchall())
 
 
@@ -187,3 +188,28 @@ def test_a_claim_reads_no_table_from_end_to_end_however_small_it_was(small_table
     leases.claim(rows.cluster_row().pk, 10, ["default"], registry)
     grow()
     assert "Seq Scan on tasks_task" not in plan_of("WITH RECURSIVE", "'{default}'", "'{}'", *"11", *["NULL"] * 2)
+
+
+@only_postgresql
+def test_a_claim_walks_its_index_in_order_also_when_the_plan_is_made_while_all_rows_are_dead(small_table):
+    """Otherwise each claim sorts all that waits, until PostgreSQL analyses the table again."""
+    cluster._for_claims(connection)
+    grow()
+    with connection.cursor() as cursor:
+        cursor.execute("VACUUM ANALYZE tasks_task")
+        Task.objects.all().delete()
+        cursor.execute("ANALYZE tasks_task")
+    leases.claim(rows.cluster_row().pk, 10, ["default"], registry)
+    plan = plan_of("WITH RECURSIVE", "'{default}'", "'{}'", *"11", *["NULL"] * 2)
+    assert "Index Scan using tasks_task_to_claim" in plan
+    assert "Bitmap Index Scan on tasks_task_to_claim" not in plan
+
+
+@only_postgresql
+def test_the_look_for_what_is_due_reads_no_table_from_end_to_end(small_table):
+    cluster._for_looks(connection)
+    statements.next_due()
+    grow()
+    plan = plan_of("SELECT (SELECT CAST(EXTRACT(EPOCH")
+    assert "Seq Scan on tasks_task" not in plan
+    assert "JIT" not in plan
