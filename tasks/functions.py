@@ -212,7 +212,7 @@ def _stored(task: TaskFunction[P, Any], name: str, value: Any) -> str:
 def to_json(value: Any) -> str:
     """Return the value as JSON text that every database stores; raise TypeError or ValueError if there is none."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, default=_plain)
+        text = _encoder.encode(value)
     except RecursionError:
         raise ValueError(TOO_DEEP) from None
     if not isinstance(value, int | float | NoneType):
@@ -228,6 +228,9 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return dict(value)
     raise TypeError(f"a {type(value).__qualname__} is not JSON. Pass an id, a string or a number instead")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_plain)
 
 
 def _check_strings(value: Any, depth: int = 1) -> None:

@@ -18,7 +18,15 @@ from typing import Any
 
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import DataError, Error, close_old_connections, connection, connections, transaction
+from django.db import (
+    DEFAULT_DB_ALIAS,
+    DataError,
+    Error,
+    close_old_connections,
+    connection,
+    connections,
+    transaction,
+)
 from django.dispatch import Signal
 from django_tasks import task_backends
 from django_tasks.signals import task_finished, task_started
@@ -84,6 +92,8 @@ class Chain:
     def __init__(self) -> None:
         self.began = self.durable_at = time.monotonic()
         self.following: Attempt | None = None
+        self.is_in_transaction = connection.in_atomic_block
+        """Whether all of it is in a transaction: that of a test."""
 
     def run(self, task_id: int, lease_id: uuid.UUID) -> None:
         """Run this task, then what waits, until nothing does, the cluster drains or CHAIN is over."""
@@ -115,7 +125,7 @@ class Chain:
                 said = persist(lambda: _unknown(attempt))
             else:
                 _tell(task_started, task, attempt)
-                said = _make_atomic(task, attempt) if task.atomic else self.make(task, attempt)
+                said = self.make_atomic(task, attempt) if task.atomic else self.make(task, attempt)
                 _tell(task_finished, task, attempt)
         except LeaseLost as error:
             lost = error
@@ -125,21 +135,36 @@ class Chain:
 
     def make(self, task: TaskFunction[Any, Any], attempt: Attempt) -> str:
         """Call the function, then write its outcome, with the start of the next one if it succeeded."""
-        in_atomic_block = connection.in_atomic_block
         began = time.monotonic()
         try:
             value = _call(task, attempt)
             _quickness.note(attempt.task_path, time.monotonic() - began)
-            if _is_transaction_open() and not in_atomic_block:
+            if self.has_left_a_transaction():
                 raise RuntimeError("The function returned and left a transaction open.")
         except LeaseLost:
-            _clean_up(in_atomic_block)
+            self.clean_up()
             raise
         except BaseException as error:
-            _clean_up(in_atomic_block)
+            self.clean_up()
             failed = error
             return persist(lambda: _conclude(task, attempt, failed))
         self.succeed(attempt, value)
+        return SUCCEEDED
+
+    def make_atomic(self, task: TaskFunction[Any, Any], attempt: Attempt) -> str:
+        """Call the function and write its outcome in one transaction: both are committed, or neither."""
+        try:
+            with transaction.atomic():
+                leases.succeed(attempt, _call(task, attempt))
+        except LeaseLost:
+            raise
+        except BaseException as error:
+            self.clean_up()
+            failed = error
+            if persist(lambda: leases.is_concluded(attempt)):
+                logger.error("%s #%s succeeded; after its commit:", attempt.task_path, attempt.task_id, exc_info=True)
+                return SUCCEEDED
+            return persist(lambda: _conclude(task, attempt, failed))
         return SUCCEEDED
 
     def succeed(self, attempt: Attempt, value: str) -> None:
@@ -162,6 +187,23 @@ class Chain:
         else:
             if not is_ours:
                 raise LeaseLost
+
+    def clean_up(self) -> None:
+        """After code that raised: no more signals, and no transaction that it, or a timeout in Django, left open."""
+        disarm()
+        if self.has_left_a_transaction():
+            roll_back(connection.connection)
+            connection.close()
+            del connections[connection.alias]
+
+    def has_left_a_transaction(self) -> bool:
+        """Return whether a function has begun one and not ended it."""
+        database: Any = connections[DEFAULT_DB_ALIAS]  # once: a look-up takes as long as the rest of this
+        if self.is_in_transaction:
+            return False
+        if database.connection is None:
+            return bool(database.in_atomic_block)
+        return database.in_atomic_block or not database.autocommit or has_open_transaction(database.connection)
 
 
 class _Quickness:
@@ -240,24 +282,6 @@ def _too_late(task: TaskFunction[Any, Any] | None, attempt: Attempt, error: Leas
     return said
 
 
-def _make_atomic(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
-    """Call the function and write its outcome in one transaction: both are committed, or neither."""
-    in_atomic_block = connection.in_atomic_block
-    try:
-        with transaction.atomic():
-            leases.succeed(attempt, _call(task, attempt))
-    except LeaseLost:
-        raise
-    except BaseException as error:
-        _clean_up(in_atomic_block)
-        failed = error
-        if persist(lambda: leases.is_concluded(attempt)):
-            logger.error("%s #%s succeeded; after its commit:", attempt.task_path, attempt.task_id, exc_info=True)
-            return SUCCEEDED
-        return persist(lambda: _conclude(task, attempt, failed))
-    return SUCCEEDED
-
-
 def _call(task: TaskFunction[Any, Any], attempt: Attempt) -> str:
     """Return the function's value as JSON text. Whatever it raises, SystemExit included, is raised."""
     if attempt.unreadable:
@@ -327,21 +351,6 @@ def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseExcepti
     return f"{what}; again in {delay.total_seconds():.1f} s" if outcome is Outcome.AGAIN else f"{what}; {outcome.value}"
 
 
-def _clean_up(in_atomic_block: bool) -> None:
-    """After code that raised: no more signals, and no transaction that it, or a timeout in Django, left open."""
-    disarm()
-    if _is_transaction_open() and not in_atomic_block:
-        roll_back(connection.connection)
-        connection.close()
-        del connections[connection.alias]
-
-
-def _is_transaction_open() -> bool:
-    if connection.in_atomic_block or (connection.connection is not None and not connection.autocommit):
-        return True
-    return has_open_transaction(connection.connection)
-
-
 def _unknown(attempt: Attempt) -> str:
     leases.give_back(attempt, timedelta(minutes=1))
     return "found no task function of this name in this release and goes back"
@@ -383,8 +392,7 @@ def _backoff(task: TaskFunction[Any, Any], attempt: Attempt) -> timedelta:
 
 def _tell(signal_: Signal, task: TaskFunction[Any, Any], attempt: Attempt) -> None:
     """Send one of Django's signals for tasks. A receiver that fails is logged by Django; it changes no outcome."""
-    backend = type(task_backends[task.backend])
-    if signal_.has_listeners(backend):
+    if signal_.receivers and signal_.has_listeners(backend := type(task_backends[task.backend])):
         result = persist(lambda: task.get_backend().get_result(str(attempt.task_id)))
         if signal_ is not task_finished or result.is_finished:  # it may be about to run again
             signal_.send_robust(backend, task_result=result)

@@ -177,7 +177,7 @@ def test_a_plan_that_was_made_for_a_small_table_is_not_kept(small_table, monkeyp
         TOUCH.run([0])
     grow()
     assert "Seq Scan on tasks_task" in plan_of("UPDATE", "0")
-    monkeypatch.setattr("tasks.driver.PLAN_KEPT", 0)
+    monkeypatch.setattr("tasks.libpq.PLAN_KEPT", 0)
     TOUCH.run([0])
     assert "Index Scan using tasks_task_pkey" in plan_of("UPDATE", "0")
 
