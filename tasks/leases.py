@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, QuerySet
@@ -33,8 +33,7 @@ CLAIM_LIFETIME = timedelta(seconds=5)
 """A claimed row that has not started by then goes back: it waits behind long tasks, or its package is lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """A claimed row, not started."""
 
     task_id: int
@@ -42,8 +41,7 @@ class Lease:
     task_path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """A started row: what the runner needs of it."""
 
     task_id: int

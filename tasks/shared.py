@@ -16,6 +16,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 fork = multiprocessing.get_context("fork")
@@ -81,6 +82,11 @@ class Claimed(NamedTuple):
     task_path: str
 
 
+@lru_cache(maxsize=16)  # the tasks of one claim come one after the other
+def _lease_id(raw: bytes) -> uuid.UUID:
+    return uuid.UUID(bytes=raw)
+
+
 class Channel:
     """Claimed tasks from the pusher to whichever worker is free. Takes the place of django-q2's task queue.
 
@@ -111,8 +117,9 @@ class Channel:
     def put(self, package: dict[str, Any]) -> None:
         """Send the tasks of a package of the broker, one by one; wait while the socket is full."""
         lease_id, tasks = package["args"]
+        lease = uuid.UUID(lease_id).bytes
         for task_id, path in tasks:
-            self._writer.send(self._HEAD.pack(task_id, uuid.UUID(lease_id).bytes) + path.encode())
+            self._writer.send(self._HEAD.pack(task_id, lease) + path.encode())
             self._put.value += 1
 
     def get(self) -> dict[str, Any]:
@@ -147,8 +154,8 @@ class Channel:
         except BlockingIOError:
             self._taken[self.slot] -= 1
             return None
-        task_id, lease_id = self._HEAD.unpack_from(message)
-        return Claimed(task_id, uuid.UUID(bytes=lease_id), message[self._HEAD.size :].decode())
+        task_id, lease = self._HEAD.unpack_from(message)
+        return Claimed(task_id, _lease_id(lease), message[self._HEAD.size :].decode())
 
     def wait_for_a_free_worker(self, seconds: float) -> None:
         """Return when a worker found nothing to do since the last call, at the latest after `seconds`."""

@@ -226,7 +226,7 @@ def succeed_and_start(
     """
     task_id, lease_id, value, kept = ended
     next_id, next_lease_id, worker_id = started
-    statement = _compiled_for(connection.vendor, _SUCCEED_AND_START, **({"quick": ""} if is_durable else {}))
+    statement = _compiled(_SUCCEED_AND_START, quick="") if is_durable else _compiled(_SUCCEED_AND_START)
     given = [kept, value, worker_id, task_id, next_id, task_id, lease_id.hex, next_id, next_lease_id.hex]
     row_of = {status: tuple(row) for status, *row in statement.run(given)}
     return "SUCCESSFUL" in row_of, row_of.get("RUNNING")
@@ -250,13 +250,10 @@ def insert(values: Sequence[Any], calls: Sequence[tuple[str, str]]) -> list[tupl
 
 
 @cache
-def _compiled_for(vendor: str, statement: str, **parts: str) -> Statement:
-    dialect = _DIALECTS[vendor] | {"waits": "status = 'READY' AND lease_id IS NULL AND held_at IS NULL"} | parts
+def _compiled(statement: str, **parts: str) -> Statement:
+    dialect = _DIALECTS[connection.vendor] | {"waits": "status = 'READY' AND lease_id IS NULL AND held_at IS NULL"}
+    dialect |= parts
     return Statement(statement.format(**dialect, lines=_LINES.format(**dialect)))
-
-
-def _compiled(statement: str) -> Statement:
-    return _compiled_for(connection.vendor, statement)
 
 
 def _time(value: Any) -> datetime:
