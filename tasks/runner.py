@@ -10,9 +10,8 @@ import asyncio
 import inspect
 import logging
 import time
-import traceback
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -34,15 +33,14 @@ from django_tasks.signals import task_finished, task_started
 from tasks import leases
 from tasks.context import TaskContext
 from tasks.driver import has_open_transaction, roll_back
-from tasks.exceptions import Cancelled, Discard, Interrupted, LeaseLost, Retry, Snooze, TaskTimeout, path_of
-from tasks.functions import DEFAULT_BACKOFF, TaskFunction, registry, to_json, without_secrets
-from tasks.leases import Attempt, Failure, Outcome
-from tasks.models import Task, TaskError
+from tasks.exceptions import LeaseLost
+from tasks.failures import conclude
+from tasks.functions import TaskFunction, registry, to_json
+from tasks.leases import Attempt
+from tasks.models import Task
 from tasks.worker import Worker, disarm, persist, time_limit, wait_for_the_database
 
 logger = logging.getLogger(__name__)
-
-Kind = TaskError.Kind
 
 CHAIN = 1.0
 """Seconds after which a worker goes back to django-q2's loop, which replaces it if it has grown too large."""
@@ -55,12 +53,6 @@ QUICK = 0.001
 
 LINES = 10
 """Attempts that succeeded and get a line of their own in the log, in a second; the others are summed up."""
-
-LONGEST_TEXT = 64 * 1024
-"""Characters kept of a message, and of the end of a traceback."""
-
-DESCRIBED_WITHIN = 10.0
-"""Seconds that an exception gets to say what it is; then its worker is killed."""
 
 SUCCEEDED = "succeeded"
 ATTEMPT = "%s #%s: attempt %s of %s %s (%.0f ms)"
@@ -147,7 +139,7 @@ class Chain:
         except BaseException as error:
             self.clean_up()
             failed = error
-            return persist(lambda: _conclude(task, attempt, failed))
+            return persist(lambda: conclude(task, attempt, failed))
         self.succeed(attempt, value)
         return SUCCEEDED
 
@@ -164,7 +156,7 @@ class Chain:
             if persist(lambda: leases.is_concluded(attempt)):
                 logger.error("%s #%s succeeded; after its commit:", attempt.task_path, attempt.task_id, exc_info=True)
                 return SUCCEEDED
-            return persist(lambda: _conclude(task, attempt, failed))
+            return persist(lambda: conclude(task, attempt, failed))
         return SUCCEEDED
 
     def succeed(self, attempt: Attempt, value: str) -> None:
@@ -274,7 +266,7 @@ def _start(task_id: int, lease_id: uuid.UUID, is_repeated: bool = False) -> Atte
 def _too_late(task: TaskFunction[Any, Any] | None, attempt: Attempt, error: LeaseLost) -> str:
     """Return what became of an attempt whose row is no longer ours: refused, unless the write had been committed."""
     if task is not None and leases.started(attempt.task_id, attempt.lease_id, attempt.worker_id):
-        return _conclude(task, attempt, error)  # it is still ours: the function's own doing
+        return conclude(task, attempt, error)  # it is still ours: the function's own doing
     if leases.is_concluded(attempt):
         return "was concluded before, although the database did not say so"
     said = "came too late: the task was given to another worker. Its outcome was refused"
@@ -321,73 +313,9 @@ def _should_stop(attempt: Attempt) -> bool:
     return Worker.is_draining() or Worker.is_cancelled(attempt.task_id)
 
 
-def _conclude(task: TaskFunction[Any, Any], attempt: Attempt, error: BaseException) -> str:
-    """Write the end of an attempt that raised; say what comes next."""
-
-    def described(kind: TaskError.Kind) -> Failure:
-        return _described(kind, error, lambda text: without_secrets(text, task, attempt.args, attempt.kwargs))
-
-    match error:
-        case Snooze():
-            outcome = leases.give_back(attempt, error.for_)
-            return f"snoozed for {error.for_}" if outcome is Outcome.AGAIN else f"ended: {outcome.value}"
-        case Interrupted() if Worker.is_draining():
-            outcome = leases.give_back(attempt, timedelta(), described(Kind.INTERRUPTED))
-            used = "; it used no attempt" if outcome is Outcome.AGAIN else ""
-            return f"was interrupted: {outcome.value}{used}"
-        case Cancelled() if Worker.is_cancelled(attempt.task_id):
-            leases.fail(attempt, described(Kind.CANCELLED), None)
-            return f"was interrupted: {Outcome.CANCELLED.value}"
-        case Discard():
-            leases.fail(attempt, described(Kind.DISCARDED), None, on_purpose=True)
-            return f"gave up on purpose: {error.reason}"
-        case TaskTimeout():
-            failure = described(Kind.TIMEOUT)
-        case _:
-            failure = described(Kind.EXCEPTION)
-    delay = error.after if isinstance(error, Retry) and error.after is not None else _backoff(task, attempt)
-    outcome = leases.fail(attempt, failure, delay)
-    what = f"{failure.kind.label}: {failure.exception_path.rpartition('.')[2]}"
-    return f"{what}; again in {delay.total_seconds():.1f} s" if outcome is Outcome.AGAIN else f"{what}; {outcome.value}"
-
-
 def _unknown(attempt: Attempt) -> str:
     leases.give_back(attempt, timedelta(minutes=1))
     return "found no task function of this name in this release and goes back"
-
-
-def _described(kind: TaskError.Kind, error: BaseException, hide: Callable[[str], str]) -> Failure:
-    """Return what is kept of an exception: its path, its text and its traceback below this module."""
-    frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
-        frames = frames.tb_next
-    Worker.announce(time.monotonic() + DESCRIBED_WITHIN)
-    try:
-        message = str.__str__(str(error))
-        text = "".join(traceback.format_exception(type(error), error, frames))
-    except BaseException as broken:  # an exception's own __str__ may do anything
-        message = f"(its text could not be made: {type(broken).__qualname__})"
-        text = "".join(traceback.format_tb(frames))
-    finally:
-        Worker.announce(0)
-    path, message, text = _storable(path_of(type(error))), hide(message), hide(text)
-    return Failure(kind, path, _storable(message[:LONGEST_TEXT]), _storable(text[-LONGEST_TEXT:]), error)
-
-
-def _storable(text: str) -> str:
-    return text.replace("\x00", "\N{REPLACEMENT CHARACTER}").encode(errors="replace").decode()
-
-
-def _backoff(task: TaskFunction[Any, Any], attempt: Attempt) -> timedelta:
-    try:
-        delay = task.backoff(attempt.number)
-        if isinstance(delay, timedelta) and timedelta() <= delay <= timedelta(days=365):
-            return delay
-        reason = f"returned {delay!r}, which is no timedelta from 0 to 365 days"
-    except Exception as error:
-        reason = f"raised {error!r}"
-    logger.error("%s: its backoff %s; the default is used", attempt.task_path, reason)
-    return DEFAULT_BACKOFF(attempt.number)
 
 
 def _tell(signal_: Signal, task: TaskFunction[Any, Any], attempt: Attempt) -> None:

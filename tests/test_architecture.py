@@ -43,6 +43,7 @@ LEVELS = {
     "tasks.libpq": 0,
     "tasks.outage": 0,
     "tasks.context": 3,
+    "tasks.failures": 3,
     "tasks.runner": 3,
     "tasks.backend": 3,
     "tasks.metrics": 3,

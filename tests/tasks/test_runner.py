@@ -20,7 +20,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks.signals import task_finished, task_started
 
-from tasks import runner
+from tasks import failures, runner
 from tasks.backend import DatabaseBackend
 from tasks.models import Task, TaskError
 from tasks.worker import Worker
@@ -246,9 +246,9 @@ def test_a_text_that_no_database_stores_is_kept_with_replacements():
 
 
 def test_a_long_text_is_cut():
-    attempt(work.raise_at_length.enqueue(runner.LONGEST_TEXT + 5))
+    attempt(work.raise_at_length.enqueue(failures.LONGEST_TEXT + 5))
     error = TaskError.objects.get()
-    assert (len(error.message), len(error.traceback)) == (runner.LONGEST_TEXT, runner.LONGEST_TEXT)
+    assert (len(error.message), len(error.traceback)) == (failures.LONGEST_TEXT, failures.LONGEST_TEXT)
 
 
 def test_a_call_that_no_longer_fits_the_function_is_a_failed_attempt():
