@@ -19,6 +19,7 @@ from django_q.signing import SignedPackage
 from django_tasks.exceptions import InvalidTaskError
 
 from tasks import leases
+from tasks.checkpoints import Checkpoints
 from tasks.functions import registry
 from tasks.models import Task
 from tasks.outage import Outage
@@ -45,6 +46,7 @@ class DatabaseBroker(Broker):
     def __init__(self, list_key: str | None = None) -> None:
         super().__init__(list_key)
         self.outage = Outage("the pusher")
+        self.checkpoints = Checkpoints()
         self._is_exhausted = False
         self._full_since: float | None = None
 
@@ -73,7 +75,9 @@ class DatabaseBroker(Broker):
             self.wait_for_room()
             return []
         self._full_since = None
+        self.checkpoints.make()  # while the workers have what was claimed before
         claimed = leases.claim(self.cluster_id, room, self.queues, registry)
+        self.checkpoints.note(len(claimed))
         self._is_exhausted = len(claimed) < room
         if not self._is_exhausted:
             self.wakeup.pass_on()

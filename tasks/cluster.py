@@ -42,7 +42,7 @@ from django_q import cluster as django_q_cluster
 from django_q.pusher import pusher
 from django_q.worker import worker
 
-from tasks import leases, rescue, timetable
+from tasks import checkpoints, leases, rescue, timetable
 from tasks.broker import DatabaseBroker
 from tasks.functions import registry
 from tasks.housekeeper import keep_house
@@ -261,6 +261,7 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel
     logging.raiseExceptions = False  # a task may have closed what the log is written to
     os.register_at_fork(after_in_child=_reset_signals)
     slots.pids[slot] = os.getpid()
+    connection_created.connect(_for_tasks)
     Worker.id = worker_id(row, os.getpid())
     Worker.is_draining = stop.is_set
     Worker.is_cancelled = lambda task_id: slots.cancelled[slot] == task_id
@@ -272,6 +273,16 @@ def _work(row: ClusterRow, slots: Slots, slot: int, stop: Flag, channel: Channel
     Worker.outage = Outage(f"worker {Worker.id}")
     channel.slot = slot
     worker(channel, _Nowhere(), fork.Value("f", -1), -1)
+
+
+FOR_TASKS = f"PRAGMA wal_autocheckpoint = {checkpoints.LATE}"
+
+
+def _for_tasks(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
+    """Set up a worker's connection to SQLite."""
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute(FOR_TASKS)
 
 
 def _push(*args: Any) -> None:

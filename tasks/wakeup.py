@@ -166,12 +166,19 @@ class SQLiteWakeup(Wakeup):
                 return False
             if (log := _log_of(path)) is None:
                 time.sleep(min(left, ASK_AFTER[-1]))
-            elif log.is_written(left):
-                for pause in ASK_AFTER:
-                    time.sleep(pause)
-                    if self._is_data_new():
-                        return True
+            elif log.is_written(left) and self._is_committed(log, deadline):
+                return True
         return True
+
+    def _is_committed(self, log: _Log, deadline: float) -> bool:
+        """Return whether what was written becomes a commit that others see; each further write may be another one."""
+        asked = 0
+        while asked < len(ASK_AFTER):
+            is_written_again = log.is_written(ASK_AFTER[asked])
+            if self._is_data_new():
+                return True
+            asked = 1 if is_written_again and time.monotonic() < deadline else asked + 1
+        return False
 
     def _is_data_new(self) -> bool:
         """Return whether another connection has committed since the last call; True also on a new connection."""

@@ -51,6 +51,7 @@ LEVELS = {
     "tasks.testing": 4,
     "tasks.shared": 3,
     "tasks.wakeup": 3,
+    "tasks.checkpoints": 0,
     "tasks.broker": 4,
     "tasks.cluster": 4,
     "tasks.tasks": 4,

@@ -90,6 +90,23 @@ def test_the_file_is_watched_on_linux_and_asked_about_often_elsewhere(ear, monke
     timer.join()
 
 
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL notifies; there is no file to watch")
+def test_a_write_ends_the_pause_after_an_earlier_one(ear, monkeypatch):
+    """A pause may follow a write of this cluster itself; the next enqueue must not wait for its end."""
+
+    class Log:
+        pauses: list[float] = []
+
+        def is_written(self, seconds: float) -> bool:
+            self.pauses.append(seconds)
+            return len(self.pauses) == 6  # in the longest pause
+
+    asked = iter([False] * 6 + [True])
+    monkeypatch.setattr(ear, "_is_data_new", lambda: next(asked))
+    assert ear._is_committed(Log(), time.monotonic() + 10)
+    assert Log.pauses == [*wakeup.ASK_AFTER, wakeup.ASK_AFTER[1]]
+
+
 # One cluster of several hears ----------------------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from smtplib import SMTPRecipientsRefused
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.backends.signals import connection_created
 from django.dispatch import receiver
 from django_tasks import task as django_task
@@ -306,6 +306,14 @@ def count_connections(**kwargs: Any) -> None:
 def count_my_connections() -> int:
     """How many database connections this process, and those it was forked from, have made."""
     return connections_made
+
+
+@task
+def pages_until_the_log_is_copied() -> int:
+    """Return what this process has SQLite do at its commits."""
+    with connection.cursor() as cursor:
+        cursor.execute("PRAGMA wal_autocheckpoint")
+        return cursor.fetchone()[0]
 
 
 @task

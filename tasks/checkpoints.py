@@ -1,0 +1,56 @@
+"""SQLite's write-ahead log is copied into the database by the pusher, so that no worker does it between two tasks.
+
+Whoever commits copies the log once it holds `wal_autocheckpoint` pages, and waits twice for the disk. After that the
+log may start anew, but only at a moment when nobody reads it. Workers that ask for their turn to write are such
+readers, one of them nearly always: so the log grew, and each further commit copied and waited again.
+`wal_checkpoint(RESTART)` makes that moment: it keeps writers away, for some milliseconds.
+https://www.sqlite.org/wal.html#ckpt
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from typing import Any
+
+from django.db import connection
+
+logger = logging.getLogger(__name__)
+
+EVERY = 1500
+"""Claimed tasks between two of the pusher's; their rows fill some 30 MB of the log."""
+
+PATIENCE = 5
+"""Milliseconds for which it waits for the turn to write; if it gets none, it asks again before the next claim."""
+
+LATE = 40_000
+"""Pages of the log from which on a worker copies it after all: nobody claims, but its task writes a lot."""
+
+
+class Checkpoints:
+    """The pusher's, on SQLite; nothing on PostgreSQL, whose server has a process for that."""
+
+    def __init__(self) -> None:
+        self._claimed = 0
+
+    def note(self, claimed: int) -> None:
+        """Count what was claimed."""
+        self._claimed += claimed
+
+    def make(self) -> None:
+        """Copy the log and let it start anew, if enough was claimed since the last time."""
+        if self._claimed < EVERY or connection.vendor != "sqlite":
+            return
+        connection.ensure_connection()
+        raw: Any = connection.connection
+        (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+        try:
+            raw.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+            is_busy, _pages, _copied = raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except sqlite3.OperationalError as error:  # a full disk, say: what claims and writes will tell more of it
+            logger.warning("SQLite's log could not be copied into the database: %s", error)
+            is_busy = False
+        finally:
+            raw.execute(f"PRAGMA busy_timeout = {patience}")
+        if not is_busy:
+            self._claimed = 0
