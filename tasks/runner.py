@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Coroutine
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from asgiref.sync import sync_to_async
@@ -174,8 +175,13 @@ class Chain:
             is_ours, self.following = leases.succeed_and_start(attempt, value, task_id, lease_id, is_durable=is_durable)
         except Error as error:  # of one or of the other: each is written by itself
             wait_for_the_database(error)
-            self.following = _start(task_id, lease_id, is_repeated=True)
-            persist(lambda: leases.succeed(attempt, value))
+            following = partial(_start, task_id, lease_id, is_repeated=True)
+            try:  # first: a row that runs while its worker is at another one is taken for lost
+                persist(lambda: leases.succeed(attempt, value))
+            except LeaseLost:
+                self.following = following()
+                raise
+            self.following = following()
         else:
             if not is_ours:
                 raise LeaseLost

@@ -20,7 +20,7 @@ from django.utils import timezone
 from django_tasks import TaskResultStatus
 from django_tasks.signals import task_finished, task_started
 
-from tasks import failures, runner
+from tasks import failures, runner, statements
 from tasks.backend import DatabaseBackend
 from tasks.models import Task, TaskError
 from tasks.worker import Worker
@@ -56,7 +56,7 @@ def _quiet_log(monkeypatch):
 @pytest.fixture
 def worker(monkeypatch) -> type[Worker]:
     """This process as its cluster sees it; what a test sets is undone."""
-    for name in ("is_draining", "announce_busy", "announce", "give_up"):
+    for name in ("is_draining", "announce_busy", "announce", "give_up", "take"):
         monkeypatch.setattr(Worker, name, getattr(Worker, name))
     return Worker
 
@@ -586,6 +586,40 @@ def test_a_task_that_does_not_simply_succeed_does_not_stop_the_one_behind_it(wor
     worker.take = take_from([second])
     runner.run(first.pk, first.lease_id.hex)
     assert rows.state(second)["status"] == "SUCCESSFUL"
+
+
+def test_the_end_of_one_task_and_the_start_of_the_next_that_were_committed_without_an_answer_count(worker):
+    first, second = rows.claimed("effect", args=["first"]), rows.claimed("effect", args=["second"])
+    worker.take = take_from([second])
+    with the_database_swallows_the_answer("SET status = CASE"):
+        runner.run(first.pk, first.lease_id.hex)
+    assert [rows.state(task)["status"] for task in (first, second)] == ["SUCCESSFUL"] * 2
+    assert [rows.state(task)["attempts"] for task in (first, second)] == [1, 1]
+    assert [effect.name for effect in Effect.objects.order_by("pk")] == ["first", "second"]
+    assert not TaskError.objects.exists()
+
+
+def test_nothing_starts_behind_a_task_whose_outcome_the_database_does_not_take(worker, monkeypatch):
+    """Its cluster would take the second one for lost: it runs, and its worker is at the first."""
+    first, second = rows.claimed("effect", args=["first"]), rows.claimed("effect", args=["second"])
+    worker.take = take_from([second])
+    seen, refusals = [], 3
+
+    def refuse(*args, **kwargs):
+        nonlocal refusals
+        refusals -= 1
+        if refusals >= 0:
+            seen.append(rows.state(second)["status"])
+            raise OperationalError("database or disk is full")
+        return unharmed(*args, **kwargs)
+
+    unharmed = statements.succeed
+    monkeypatch.setattr(statements, "succeed", refuse)
+    monkeypatch.setattr(statements, "succeed_and_start", refuse)
+    runner.run(first.pk, first.lease_id.hex)
+    assert seen == ["READY"] * 3
+    assert [rows.state(task)["attempts"] for task in (first, second)] == [1, 1]
+    assert [rows.state(task)["status"] for task in (first, second)] == ["SUCCESSFUL"] * 2
 
 
 def test_a_worker_that_drains_goes_on_with_nothing(worker, at_start):
