@@ -91,7 +91,7 @@ def database(url: str) -> dict[str, Any]:
         config["OPTIONS"] = {
             "transaction_mode": "IMMEDIATE",  # a transaction that will write waits for its turn at the start
             "timeout": 20,
-            # a checkpoint waits for the disk: one for each 16 MiB written instead of 4
+            # a checkpoint waits for the disk: one for each 16 MiB written instead of 4; clusters: tasks.checkpoints
             "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=4000;",
         }
     else:

@@ -10,8 +10,8 @@ The life of a task:
 6. rows of a worker or a cluster that died are rescued by the housekeeper of a living cluster (`rescue`);
 7. a cluster that stops releases what it has not started and interrupts what does not end in time.
 
-The map, lower levels never import higher ones: `exceptions` `backoff` `outage` `recurrence` · `functions` `schedules`
-`retention` `models` `statements` · `leases` `worker` `signals` `progress` `subjects` · `rescue` `holding` `ticks`
-`pings` `backend` `runner` `cleanup` `metrics` `audit` `shared` `sentry` `wakeup` · `timetable` `broker` `housekeeper`
-`cluster` `testing` `tasks` · `admin` `views` `checks` and the commands.
+The map, lower levels never import higher ones: `exceptions` `backoff` `outage` `recurrence` `checkpoints` `libpq` ·
+`functions` `schedules` `retention` `models` `driver` `statements` · `leases` `worker` `signals` `progress` `subjects` ·
+`failures` `rescue` `holding` `ticks` `pings` `backend` `runner` `cleanup` `metrics` `audit` `shared` `sentry` `wakeup`
+· `timetable` `broker` `housekeeper` `cluster` `testing` `tasks` · `admin` `views` `checks` and the commands.
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from typing import Any
 
 from django.db import connection
@@ -21,7 +22,10 @@ EVERY = 1500
 """Claimed tasks between two of the pusher's; their rows fill some 30 MB of the log."""
 
 PATIENCE = 5
-"""Milliseconds for which it waits for the turn to write; if it gets none, it asks again before the next claim."""
+"""Milliseconds for which it keeps writers away while it waits for those who read the log."""
+
+AGAIN_AFTER = 0.5
+"""Seconds until it tries again if somebody reads for longer, say a backup."""
 
 LATE = 40_000
 """Pages of the log from which on a worker copies it after all: nobody claims, but its task writes a lot."""
@@ -32,25 +36,34 @@ class Checkpoints:
 
     def __init__(self) -> None:
         self._claimed = 0
+        self._not_before = 0.0
 
     def note(self, claimed: int) -> None:
         """Count what was claimed."""
         self._claimed += claimed
 
     def make(self) -> None:
-        """Copy the log and let it start anew, if enough was claimed since the last time."""
-        if self._claimed < EVERY or connection.vendor != "sqlite":
+        """Copy the log and let it start anew, if enough was claimed since the last time. Raises django.db.Error."""
+        if self._claimed < EVERY or connection.vendor != "sqlite" or time.monotonic() < self._not_before:
             return
         connection.ensure_connection()
-        raw: Any = connection.connection
-        (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
-        try:
-            raw.execute(f"PRAGMA busy_timeout = {PATIENCE}")
-            is_busy, _pages, _copied = raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        except sqlite3.OperationalError as error:  # a full disk, say: what claims and writes will tell more of it
-            logger.warning("SQLite's log could not be copied into the database: %s", error)
-            is_busy = False
-        finally:
-            raw.execute(f"PRAGMA busy_timeout = {patience}")
-        if not is_busy:
-            self._claimed = 0
+        with connection.wrap_database_errors:
+            if _starts_anew(connection.connection):
+                self._claimed = 0
+            else:
+                self._not_before = time.monotonic() + AGAIN_AFTER
+
+
+def _starts_anew(raw: Any) -> bool:
+    """Copy the log through a connection of the module sqlite3; return whether the next write begins a new one."""
+    (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
+    try:
+        raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # most of the work, and nobody waits for it
+        raw.execute(f"PRAGMA busy_timeout = {PATIENCE}")
+        is_busy, _pages, _copied = raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+    except sqlite3.OperationalError as error:  # a full disk, say: what claims and writes will tell more of it
+        logger.warning("SQLite's log could not be copied into the database: %s", error)
+        return False
+    finally:
+        raw.execute(f"PRAGMA busy_timeout = {patience}")
+    return not is_busy

@@ -34,8 +34,8 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 from django.conf import settings
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db import Error as DatabaseError
-from django.db import connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 from django_q import cluster as django_q_cluster
@@ -279,8 +279,8 @@ FOR_TASKS = f"PRAGMA wal_autocheckpoint = {checkpoints.LATE}"
 
 
 def _for_tasks(connection: BaseDatabaseWrapper, **kwargs: object) -> None:
-    """Set up a worker's connection to SQLite."""
-    if connection.vendor == "sqlite":
+    """Set up a worker's connection to SQLite, not those of its tasks to other files."""
+    if connection.vendor == "sqlite" and connection.alias == DEFAULT_DB_ALIAS:
         with connection.cursor() as cursor:
             cursor.execute(FOR_TASKS)
 

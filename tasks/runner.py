@@ -1,7 +1,8 @@
 """What a worker process executes: attempts at claimed tasks, one after the other.
 
 `run` takes a row from claimed to its outcome and always returns None, whatever the task's code does: an exception,
-`sys.exit()`, a return value that is no JSON, a timeout. Its steps: start, look up, call, finish; a clause per outcome.
+`sys.exit()`, a return value that is no JSON, a timeout. Its steps: start, look up, call, finish. What comes of one
+that raised is in `tasks.failures`.
 """
 
 from __future__ import annotations

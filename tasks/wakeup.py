@@ -42,6 +42,9 @@ SLICE = 0.1
 ASK_AFTER = (0.0, 0.0002, 0.0005, 0.001, 0.002, 0.005)
 """Seconds after a write to SQLite's log until it may be a commit that others see; a long transaction writes earlier."""
 
+MORE_WRITES = 5
+"""Writes after which that begins anew; a transaction that goes on writing is asked about less often."""
+
 
 class Wakeup(ABC):
     """The wake-ups of one process that serves these queues."""
@@ -166,18 +169,23 @@ class SQLiteWakeup(Wakeup):
                 return False
             if (log := _log_of(path)) is None:
                 time.sleep(min(left, ASK_AFTER[-1]))
-            elif log.is_written(left) and self._is_committed(log, deadline):
+            elif log.is_written(left) and self._is_committed(log):
                 return True
         return True
 
-    def _is_committed(self, log: _Log, deadline: float) -> bool:
+    def _is_committed(self, log: _Log) -> bool:
         """Return whether what was written becomes a commit that others see; each further write may be another one."""
-        asked = 0
+        asked, more_writes = 0, 0
         while asked < len(ASK_AFTER):
-            is_written_again = log.is_written(ASK_AFTER[asked])
+            if more_writes < MORE_WRITES:
+                is_written_again = log.is_written(ASK_AFTER[asked])
+            else:
+                time.sleep(ASK_AFTER[asked])
+                is_written_again = False
             if self._is_data_new():
                 return True
-            asked = 1 if is_written_again and time.monotonic() < deadline else asked + 1
+            more_writes += is_written_again
+            asked = 1 if is_written_again else asked + 1
         return False
 
     def _is_data_new(self) -> bool:

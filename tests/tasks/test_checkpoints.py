@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 
 import pytest
-from django.db import connection, connections
+from django.db import DatabaseError, connection, connections
 
-from tasks.checkpoints import EVERY, LATE, Checkpoints
+from tasks.checkpoints import AGAIN_AFTER, EVERY, LATE, Checkpoints
 from tests.processes import until
 from tests.tasks import rows
 from tests.tasks.rows import finished, row
@@ -60,7 +61,7 @@ def test_it_goes_on_until_then():
     assert pages_after_another_row() > MANY
 
 
-def test_what_a_reader_prevents_is_done_before_the_next_claim(due):
+def test_what_a_reader_prevents_is_done_later_and_keeps_writers_away_but_once(due, monkeypatch):
     before = patience()
     with closing(sqlite3.connect(connection.settings_dict["NAME"], isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -68,8 +69,13 @@ def test_what_a_reader_prevents_is_done_before_the_next_claim(due):
         rows.ready()
         due.make()
         assert patience() == before
+        began = time.monotonic()
+        for _claim in range(100):
+            due.make()
+        assert time.monotonic() - began < AGAIN_AFTER / 2
         reader.execute("ROLLBACK")
-    due.make()
+    monkeypatch.setattr("tasks.checkpoints.AGAIN_AFTER", 0)
+    until(lambda: due.make() or due._claimed == 0)
     assert pages_after_another_row() < MANY
 
 
@@ -92,6 +98,16 @@ def test_an_error_is_said_and_keeps_nobody_from_claiming(due, monkeypatch, caplo
     monkeypatch.undo()
     assert caplog.messages == ["SQLite's log could not be copied into the database: database or disk is full"]
     assert patience() == before
+
+
+def test_a_file_that_is_no_database_is_an_outage(due, monkeypatch, tmp_path):
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"no database" * 1000)
+    with closing(sqlite3.connect(broken)) as raw:
+        monkeypatch.setattr(connections["default"], "connection", raw)
+        with pytest.raises(DatabaseError):
+            due.make()
+        monkeypatch.undo()
 
 
 def test_a_worker_copies_no_log_that_is_not_far_too_long(cluster):

@@ -103,8 +103,25 @@ def test_a_write_ends_the_pause_after_an_earlier_one(ear, monkeypatch):
 
     asked = iter([False] * 6 + [True])
     monkeypatch.setattr(ear, "_is_data_new", lambda: next(asked))
-    assert ear._is_committed(Log(), time.monotonic() + 10)
+    assert ear._is_committed(Log())
     assert Log.pauses == [*wakeup.ASK_AFTER, wakeup.ASK_AFTER[1]]
+
+
+@pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL notifies; there is no file to watch")
+def test_a_transaction_that_goes_on_writing_is_not_asked_about_at_each_write(ear, monkeypatch):
+    class Log:
+        pauses: list[float] = []
+
+        def is_written(self, seconds: float) -> bool:
+            self.pauses.append(seconds)
+            return True
+
+    slept: list[float] = []
+    monkeypatch.setattr(ear, "_is_data_new", lambda: False)
+    monkeypatch.setattr(wakeup.time, "sleep", slept.append)
+    assert not ear._is_committed(Log())
+    assert len(Log.pauses) == wakeup.MORE_WRITES
+    assert slept == [*wakeup.ASK_AFTER[1:]]
 
 
 # One cluster of several hears ----------------------------------------------------------------------------------------
