@@ -69,7 +69,7 @@ def scaling(options: Options) -> Iterator[Figures]:
         for name, count, workers in (("one cluster of four", 1, 4), ("two clusters of two", 2, 2)):
             stage.fresh()
             troubles = stage.Troubles()
-            rates[name] = _drain_when_ready(options.tasks // 2, stage.Clusters(count, workers))
+            rates[name] = _drain_when_ready(2 * options.tasks, stage.Clusters(count, workers))
             lines = troubles.lines()
             rates[f"{name}, errors"] = len(lines)
             rates[f"{name}, deadlocks"] = sum("deadlock" in line for line in lines)
