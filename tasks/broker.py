@@ -54,6 +54,7 @@ class DatabaseBroker(Broker):
         """Return a package with the next rows that are due; [] if there are none after a wait. Never raises."""
         try:
             close_old_connections()
+            self.checkpoints.make()  # the workers have what was claimed before
             if self._is_exhausted:  # what came in since the last look ends the wait at once
                 self._is_exhausted = False
                 self.wakeup.wait(settings.TASKS_POLL, self.is_draining)
@@ -75,7 +76,6 @@ class DatabaseBroker(Broker):
             self.wait_for_room()
             return []
         self._full_since = None
-        self.checkpoints.make()  # while the workers have what was claimed before
         claimed = leases.claim(self.cluster_id, room, self.queues, registry)
         self.checkpoints.note(len(claimed))
         self._is_exhausted = len(claimed) < room

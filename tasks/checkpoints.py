@@ -10,6 +10,7 @@ https://www.sqlite.org/wal.html#ckpt
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import time
 from typing import Any
@@ -19,7 +20,10 @@ from django.db import connection
 logger = logging.getLogger(__name__)
 
 EVERY = 1500
-"""Claimed tasks between two of the pusher's; their rows fill some 30 MB of the log."""
+"""Claimed tasks between two of the pusher's; what is written of them fills some 30 MB of the log."""
+
+LONG = 48 << 20
+"""Bytes of the log from which on it is due before that: a task writes a lot. Then it is cut off, too."""
 
 PATIENCE = 5
 """Milliseconds for which it keeps writers away while it waits for those who read the log."""
@@ -28,7 +32,7 @@ AGAIN_AFTER = 0.5
 """Seconds until it tries again if somebody reads for longer, say a backup."""
 
 LATE = 40_000
-"""Pages of the log from which on a worker copies it after all: nobody claims, but its task writes a lot."""
+"""Pages of the log from which on a worker copies it after all: the pusher could not."""
 
 
 class Checkpoints:
@@ -43,24 +47,34 @@ class Checkpoints:
         self._claimed += claimed
 
     def make(self) -> None:
-        """Copy the log and let it start anew, if enough was claimed since the last time. Raises django.db.Error."""
-        if self._claimed < EVERY or connection.vendor != "sqlite" or time.monotonic() < self._not_before:
+        """Copy the log and let it start anew, if that is due. Raises django.db.Error."""
+        if connection.vendor != "sqlite" or time.monotonic() < self._not_before:
+            return
+        is_long = _bytes_of_the_log() >= LONG
+        if self._claimed < EVERY and not is_long:
             return
         connection.ensure_connection()
         with connection.wrap_database_errors:
-            if _starts_anew(connection.connection):
+            if _starts_anew(connection.connection, "TRUNCATE" if is_long else "RESTART"):
                 self._claimed = 0
             else:
                 self._not_before = time.monotonic() + AGAIN_AFTER
 
 
-def _starts_anew(raw: Any) -> bool:
+def _bytes_of_the_log() -> int:
+    try:
+        return os.stat(f"{connection.settings_dict['NAME']}-wal").st_size
+    except OSError:  # nobody has written yet
+        return 0
+
+
+def _starts_anew(raw: Any, how: str) -> bool:
     """Copy the log through a connection of the module sqlite3; return whether the next write begins a new one."""
     (patience,) = raw.execute("PRAGMA busy_timeout").fetchone()
     try:
         raw.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()  # most of the work, and nobody waits for it
         raw.execute(f"PRAGMA busy_timeout = {PATIENCE}")
-        is_busy, _pages, _copied = raw.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        is_busy, _pages, _copied = raw.execute(f"PRAGMA wal_checkpoint({how})").fetchone()
     except sqlite3.OperationalError as error:  # a full disk, say: what claims and writes will tell more of it
         logger.warning("SQLite's log could not be copied into the database: %s", error)
         return False

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from django.db import DatabaseError, connection, connections
 
 from tasks.checkpoints import AGAIN_AFTER, EVERY, LATE, Checkpoints
+from tasks.models import Task
 from tests.processes import until
 from tests.tasks import rows
 from tests.tasks.rows import finished, row
@@ -20,45 +22,47 @@ pytestmark = [
     pytest.mark.skipif(connection.vendor != "sqlite", reason="PostgreSQL has a process of its own for that"),
 ]
 
+
 MANY = 50
 """Rows, each in a transaction of its own that writes several pages."""
 
 
 @pytest.fixture
-def due() -> Checkpoints:
-    """A log that holds the pages of many rows, of enough that were claimed."""
-    checkpoints = Checkpoints()
-    checkpoints.note(EVERY)
-    for _ in range(MANY):
-        rows.ready()
-    return checkpoints
-
-
-def pages_after_another_row() -> int:
-    """How many pages the log holds once one more row was written. Asking copies them, so it can be asked once."""
+def due(monkeypatch) -> Checkpoints:
+    """A log that is as long as it may be."""
     rows.ready()
-    _is_busy, pages, _copied = connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-    return pages
+    monkeypatch.setattr("tasks.checkpoints.LONG", length())
+    return Checkpoints()
+
+
+def length() -> int:
+    return Path(f"{connection.settings_dict['NAME']}-wal").stat().st_size
 
 
 def patience() -> int:
     return connection.connection.execute("PRAGMA busy_timeout").fetchone()[0]
 
 
-def test_the_log_starts_anew_once_enough_was_claimed(due):
+def test_a_long_log_starts_anew(due):
     before = patience()
     due.make()
-    assert pages_after_another_row() < MANY
+    assert length() == 0
     assert patience() == before > 0
+    assert Task.objects.count() == 1
 
 
-def test_it_goes_on_until_then():
+@pytest.mark.parametrize(("claimed", "starts_anew"), [(EVERY, True), (EVERY - 1, False)])
+def test_a_short_one_starts_anew_once_enough_was_claimed(claimed, starts_anew):
     checkpoints = Checkpoints()
-    checkpoints.note(EVERY - 1)
+    checkpoints.note(claimed)
     for _ in range(MANY):
         rows.ready()
+    before = length()
     checkpoints.make()
-    assert pages_after_another_row() > MANY
+    assert length() == before > 0, "it is written over, which is faster than to make it longer"
+    rows.ready()
+    _is_busy, pages, _copied = connection.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    assert (pages < MANY) is starts_anew
 
 
 def test_what_a_reader_prevents_is_done_later_and_keeps_writers_away_but_once(due, monkeypatch):
@@ -68,15 +72,14 @@ def test_what_a_reader_prevents_is_done_later_and_keeps_writers_away_but_once(du
         reader.execute("SELECT count(*) FROM tasks_task").fetchone()
         rows.ready()
         due.make()
+        assert length() > 0
         assert patience() == before
         began = time.monotonic()
         for _claim in range(100):
             due.make()
         assert time.monotonic() - began < AGAIN_AFTER / 2
         reader.execute("ROLLBACK")
-    monkeypatch.setattr("tasks.checkpoints.AGAIN_AFTER", 0)
-    until(lambda: due.make() or due._claimed == 0)
-    assert pages_after_another_row() < MANY
+    until(lambda: due.make() or length() == 0)
 
 
 def test_an_error_is_said_and_keeps_nobody_from_claiming(due, monkeypatch, caplog):
