@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 EVERY = 1500
 """Claimed tasks between two of the pusher's; what is written of them fills some 30 MB of the log."""
 
+FEW, SECONDS = 200, 1.0
+"""So many claimed tasks are enough after so long: with all that is written of them, from the enqueue on, the log comes
+near the length from which on each enqueue would copy it."""
+
 LONG = 48 << 20
 """Bytes of the log from which on it is due before that: a task writes a lot. Then it is cut off, too."""
 
@@ -40,7 +44,7 @@ class Checkpoints:
 
     def __init__(self) -> None:
         self._claimed = 0
-        self._not_before = 0.0
+        self._made_at = self._not_before = 0.0
 
     def note(self, claimed: int) -> None:
         """Count what was claimed."""
@@ -48,17 +52,18 @@ class Checkpoints:
 
     def make(self) -> None:
         """Copy the log and let it start anew, if that is due. Raises django.db.Error."""
-        if connection.vendor != "sqlite" or time.monotonic() < self._not_before:
+        now = time.monotonic()
+        if connection.vendor != "sqlite" or now < self._not_before:
             return
         is_long = _bytes_of_the_log() >= LONG
-        if self._claimed < EVERY and not is_long:
+        if self._claimed < (FEW if now - self._made_at > SECONDS else EVERY) and not is_long:
             return
         connection.ensure_connection()
         with connection.wrap_database_errors:
             if _starts_anew(connection.connection, "TRUNCATE" if is_long else "RESTART"):
-                self._claimed = 0
+                self._claimed, self._made_at = 0, now
             else:
-                self._not_before = time.monotonic() + AGAIN_AFTER
+                self._not_before = now + AGAIN_AFTER
 
 
 def _bytes_of_the_log() -> int:

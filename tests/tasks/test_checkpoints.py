@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.db import DatabaseError, connection, connections
 
-from tasks.checkpoints import AGAIN_AFTER, EVERY, LATE, Checkpoints
+from tasks.checkpoints import AGAIN_AFTER, EVERY, FEW, LATE, SECONDS, Checkpoints
 from tasks.models import Task
 from tests.processes import until
 from tests.tasks import rows
@@ -51,9 +51,13 @@ def test_a_long_log_starts_anew(due):
     assert Task.objects.count() == 1
 
 
-@pytest.mark.parametrize(("claimed", "starts_anew"), [(EVERY, True), (EVERY - 1, False)])
-def test_a_short_one_starts_anew_once_enough_was_claimed(claimed, starts_anew):
+@pytest.mark.parametrize(
+    ("claimed", "seconds", "starts_anew"),
+    [(EVERY, 0, True), (EVERY - 1, 0, False), (FEW, SECONDS + 1, True), (FEW - 1, SECONDS + 1, False)],
+)
+def test_a_short_one_starts_anew_once_enough_was_claimed(claimed, seconds, starts_anew):
     checkpoints = Checkpoints()
+    checkpoints._made_at = time.monotonic() - seconds
     checkpoints.note(claimed)
     for _ in range(MANY):
         rows.ready()
